@@ -1,0 +1,1 @@
+"""Runs large language models on your own machine: Ollama's API on llama.cpp, supervised by trio."""
