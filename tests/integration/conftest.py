@@ -1,0 +1,34 @@
+"""One daemon with SmolLM2 for the tests that only read, and a maker of daemons for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.daemon import Daemon, running
+from support.models import smollm2
+
+
+@pytest.fixture(scope="session")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon that has ``smollm2``; shared, so leave it as you found it."""
+    gguf = smollm2()
+    with running(tmp_path_factory.mktemp("daemon")) as daemon:
+        daemon.create("smollm2", gguf)
+        yield daemon
+
+
+@pytest.fixture
+def make_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """``make_daemon(**env)`` starts a daemon of the test's own; all are stopped afterwards."""
+    daemons: list[Daemon] = []
+
+    def make(home: Path | None = None, **env: str) -> Daemon:
+        daemon = Daemon(home or tmp_path / f"home{len(daemons)}", env)
+        daemons.append(daemon)
+        return daemon.start()
+
+    yield make
+    for daemon in daemons:
+        daemon.stop()
