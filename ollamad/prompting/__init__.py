@@ -1,0 +1,1 @@
+"""Messages to prompt. Pure: no I/O, no clock."""
