@@ -1,7 +1,7 @@
 """The native API's requests and events: one Struct per JSON object of ``http-api.md``.
 
-Shared by ``api``, ``inference``, ``create`` and ``cli``; imports nothing of ours. Field order is the
-order on the wire. A field with a default is left out of the JSON when it has that default (the
+Shared by ``api``, ``inference``, ``create`` and ``cli``; imports nothing of ours. Field order is
+the order on the wire. A field with a default is left out of the JSON when it has that default (the
 contract's *omitted when empty*); a field without one is always written.
 
 Durations are integer nanoseconds, times are RFC 3339 text, sizes are bytes.

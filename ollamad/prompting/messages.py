@@ -115,10 +115,10 @@ def length_bound(messages: Sequence[Message], *, template: str, tools_bytes: int
 class Cut:
     """Finds the first message that can stay, by measuring few candidates.
 
-    Sans-I/O: ``candidate`` is the list to measure next; ``measured(n)`` takes its length in tokens
-    (``None``: the template refused it). When ``done``, ``kept`` is the answer, ``dropped_tokens``
-    what was lost. The length falls as messages are dropped, so a search by halves is enough; the
-    last message is always kept.
+    Sans-I/O: ``candidate`` is the list to measure next; ``measured(n)`` takes its length in
+    tokens (``None``: the template refused it). When ``done``, ``kept`` is the answer and
+    ``dropped_tokens`` what was lost. The length falls as messages are dropped, so a search by
+    halves is enough; the last message is always kept.
     """
 
     def __init__(self, messages: Sequence[Message], limit: int) -> None:

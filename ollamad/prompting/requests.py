@@ -56,7 +56,7 @@ def sampling(options: Options, num_ctx: int) -> dict[str, Any]:
 
 
 class Format(msgspec.Struct, frozen=True):
-    """A checked ``format``: the client's JSON Schema text, or ``None`` for any object."""
+    """A checked ``format``: the JSON Schema text of the client, or ``None`` for any object."""
 
     schema: bytes | None
 

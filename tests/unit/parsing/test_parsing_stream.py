@@ -78,11 +78,11 @@ def test_the_chat_path_has_no_repeat_guard() -> None:
 
 
 def test_error_events() -> None:
-    with pytest.raises(RunnerError, match="^boom$"):
+    with pytest.raises(RunnerError, match=r"^boom$"):
         completion({"content": "a"}, {"error": {"code": 500, "message": "boom"}})
-    with pytest.raises(RunnerError, match="^llama-server chat error: boom mid stream$"):
+    with pytest.raises(RunnerError, match=r"^llama-server chat error: boom mid stream$"):
         chat(delta(content="a"), {"error": {"message": "boom mid stream", "code": 500}})
-    with pytest.raises(RunnerError, match="^llama-server chat error: plain$"):
+    with pytest.raises(RunnerError, match=r"^llama-server chat error: plain$"):
         chat({"error": "plain"})
 
 
