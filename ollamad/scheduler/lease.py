@@ -1,0 +1,44 @@
+"""What callers of the scheduler get to see: a lease on a runner, and the list of loaded models."""
+
+from __future__ import annotations
+
+from typing import Any, Generic
+
+import msgspec
+
+from ollamad.scheduler.runner import R
+
+
+class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """One model in memory, for ``ps``. Sizes in bytes.
+
+    ``expires_in``: nanoseconds until it is unloaded if nobody asks for it, at most 0 once it is on
+    its way out, FOREVER when it stays. ``loading``: not ready yet, and the sizes are predictions.
+    """
+
+    key: str
+    name: str
+    digest: str
+    info: Any
+    size: int
+    size_vram: int
+    num_ctx: int
+    expires_in: int
+    loading: bool
+    leases: int
+
+
+class Granted(Generic[R]):
+    """A runner that is yours until the ``async with`` ends.
+
+    ``num_ctx``: tokens that this request may use. ``queued_ns``: how long the request waited
+    altogether; ``loaded_ns``: the part of that in which its model was being loaded.
+    """
+
+    __slots__ = ("loaded_ns", "num_ctx", "queued_ns", "runner")
+
+    def __init__(self, runner: R, num_ctx: int, queued_ns: int, loaded_ns: int) -> None:
+        self.runner = runner
+        self.num_ctx = num_ctx
+        self.queued_ns = queued_ns
+        self.loaded_ns = loaded_ns

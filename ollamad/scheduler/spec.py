@@ -1,0 +1,124 @@
+"""What a request asks the scheduler for: a model, its files, and how its runner must be started.
+
+Contract: ``runners-and-scheduling.md`` 4.1 (keys), 4.4 (reload), 4.6 (parallel slots). Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ollamad.scheduler.options import Auto, RunnerOptions
+
+#: Architectures whose runner serves one request at a time, whatever the user asks for (4.6).
+SINGLE_SLOT_FAMILIES = frozenset(
+    {
+        "mllama",
+        "qwen3vl",
+        "qwen3vlmoe",
+        "qwen35",
+        "qwen35moe",
+        "qwen3next",
+        "lfm2",
+        "lfm2moe",
+        "nemotron_h",
+        "nemotron_h_moe",
+        "nemotron_h_omni",
+    }
+)
+
+
+class ModelShape(msgspec.Struct, frozen=True, kw_only=True):
+    """The facts of the GGUF that memory depends on; sizes in bytes, contexts in tokens.
+
+    ``kv_heads``: attention heads with a cache, one number a layer (0 for a layer without one).
+    ``windowed``: per layer, whether its cache holds only ``sliding_window`` tokens.
+    """
+
+    weight_bytes: int
+    extra_bytes: int = 0  # adapters, projectors and the draft
+    train_context: int = 0
+    kv_heads: tuple[int, ...] = ()
+    key_length: int = 0
+    value_length: int = 0
+    sliding_window: int = 0
+    windowed: tuple[bool, ...] = ()
+
+
+class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A model as one request wants it. Requests with the same ``key`` share a runner if they can.
+
+    ``key``: the path of the weights' blob. ``name``: short display name. ``info``: whatever the
+    caller wants back from ``Scheduler.loaded`` (``ps`` details). ``parallel_allowed``: see
+    ``may_run_parallel``. ``jinja``: the runner applies the GGUF's chat template; false when the
+    daemon renders prompts itself. ``num_keep`` is only used when this request causes the launch.
+    """
+
+    key: str
+    name: str
+    digest: str = ""
+    model_path: Path
+    adapters: tuple[Path, ...] = ()
+    projectors: tuple[Path, ...] = ()
+    draft: Path | None = None
+    shape: ModelShape
+    families: tuple[str, ...] = ()
+    is_completion: bool = True
+    options: RunnerOptions
+    auto: Auto = Auto()
+    context_shift: bool = True
+    num_keep: int = 4
+    jinja: bool = True
+    parallel_allowed: bool = True
+    info: Any = None
+
+
+def model_key(model_path: str, *, manifest_digest: str = "", name: str = "") -> str:
+    """What identifies a loaded model: its weights if it has any (4.1)."""
+    if model_path:
+        return model_path
+    return f"digest:{manifest_digest}" if manifest_digest else f"name:{name}"
+
+
+def may_run_parallel(is_completion: bool, families: Collection[str]) -> bool:
+    """Whether more than one slot makes sense for such a model (4.6 step 1)."""
+    return is_completion and SINGLE_SLOT_FAMILIES.isdisjoint(families)
+
+
+def reload_reason(loaded: ModelSpec, wanted: ModelSpec) -> str | None:
+    """Why a runner that was started as ``loaded`` cannot serve ``wanted``; None when it can (4.4).
+
+    ``loaded.options`` are those really in force (the context and batch that were chosen), and
+    ``loaded.auto`` says which of them were the daemon's choice.
+    """
+    if loaded is wanted:
+        return None
+    for field in ("context_shift", "adapters", "projectors", "draft", "jinja"):
+        if getattr(loaded, field) != getattr(wanted, field):
+            return field
+    have, want = loaded.options, wanted.options
+    num_ctx, num_batch, use_mmap = want.num_ctx, want.num_batch, want.use_mmap
+    if loaded.shape.train_context > 0:
+        num_ctx = min(num_ctx, loaded.shape.train_context)
+    # What was automatic on both sides stays as it is, or the daemon's own choices would reload.
+    if loaded.auto.num_ctx and wanted.auto.num_ctx:
+        num_ctx = have.num_ctx
+    if loaded.auto.num_batch and wanted.auto.num_batch:
+        num_batch = have.num_batch
+    if loaded.auto.use_mmap and use_mmap is None:
+        use_mmap = have.use_mmap
+    if num_ctx != have.num_ctx:
+        return "num_ctx"
+    if num_batch != have.num_batch:
+        return "num_batch"
+    if use_mmap != have.use_mmap:
+        return "use_mmap"
+    if want.num_gpu >= 0 and want.num_gpu != have.num_gpu:
+        return "num_gpu"
+    for field in ("main_gpu", "num_thread", "draft_num_predict"):
+        if getattr(want, field) != getattr(have, field):
+            return field
+    return None
