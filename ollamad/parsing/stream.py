@@ -104,6 +104,8 @@ class CompletionStream:
 
     def __init__(self, *, logprobs: bool = False, top_logprobs: int = 0) -> None:
         self.final: Final | None = None
+        #: The rest of the stream is not wanted: the model only repeats itself.
+        self.abandoned = False
         self._top = top_logprobs if logprobs else 0
         self._last = ""
         self._repeats = 0
@@ -130,6 +132,7 @@ class CompletionStream:
             return piece
         if self._repeats_itself(event.content):
             self.final = Final("stop", eval_count=self._pieces)
+            self.abandoned = True
             return None
         return piece
 
@@ -145,6 +148,8 @@ class CompletionStream:
 
 class ChatStream:
     """Reads ``/v1/chat/completions``; tool calls are put together and come with ``final``."""
+
+    abandoned = False
 
     def __init__(self, *, logprobs: bool = False, top_logprobs: int = 0) -> None:
         self.final: Final | None = None

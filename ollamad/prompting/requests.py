@@ -128,22 +128,15 @@ def chat_body(
     fmt: Format | None = None,
     logprobs: bool = False,
     top_logprobs: int = 0,
-    stream: bool = True,
 ) -> bytes:
-    """The body of ``POST /v1/chat/completions`` (and, not streamed, of ``/apply-template``)."""
+    """The body of ``POST /v1/chat/completions``."""
     body: dict[str, Any] = {
         "messages": [message_for_runner(m) for m in messages],
-        "stream": stream,
+        "stream": True,
         "cache_prompt": True,
         **sampling(options, num_ctx),
     }
-    if tools:
-        body["tools"] = list(tools)
-    if think is not None:
-        kwargs: dict[str, Any] = {"enable_thinking": think is not False}
-        if isinstance(think, str):
-            kwargs["reasoning_effort"] = think
-        body["chat_template_kwargs"] = kwargs
+    body.update(_template_fields(think, tools))
     if fmt is not None:
         body["response_format"] = (
             {
@@ -157,6 +150,27 @@ def chat_body(
         body["logprobs"] = True
         body["top_logprobs"] = max(top_logprobs, 1)
     return msgspec.json.encode(body)
+
+
+def template_body(
+    messages: Sequence[Message], *, think: Think | None, tools: Sequence[Tool] | None = None
+) -> bytes:
+    """The body of ``POST /apply-template`` and of the token count: what the template reads."""
+    body: dict[str, Any] = {"messages": [message_for_runner(m) for m in messages]}
+    body.update(_template_fields(think, tools))
+    return msgspec.json.encode(body)
+
+
+def _template_fields(think: Think | None, tools: Sequence[Tool] | None) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if tools:
+        fields["tools"] = list(tools)
+    if think is not None:
+        kwargs: dict[str, Any] = {"enable_thinking": think is not False}
+        if isinstance(think, str):
+            kwargs["reasoning_effort"] = think
+        fields["chat_template_kwargs"] = kwargs
+    return fields
 
 
 def message_for_runner(message: Message) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The services behind the API: lease → prompt → runner → parser → events."""

@@ -1,0 +1,202 @@
+"""``POST /api/chat`` behind the wire (http-api.md 10, prompting.md 1.5 and 1.9)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncGenerator
+
+from ollamad.errors import RunnerError
+from ollamad.inference.prompt import fitted, rendered
+from ollamad.inference.run import pieces
+from ollamad.inference.services import (
+    Services,
+    check_runnable,
+    check_thinking,
+    check_top_logprobs,
+    require,
+)
+from ollamad.models.catalog import KnownModel
+from ollamad.parsing.stream import ChatStream, Final, Piece
+from ollamad.prompting.messages import chat_conversation, forgets_reasoning, image_count
+from ollamad.prompting.requests import Format, chat_body, checked_format
+from ollamad.scheduler.options import Options
+from ollamad.scheduler.spec import ModelSpec
+from ollamad.wire import ChatRequest, ChatResponse, DebugInfo, Message, Think
+
+log = logging.getLogger(__name__)
+
+Events = AsyncGenerator[list[ChatResponse], None]
+
+
+async def chat(services: Services, request: ChatRequest) -> ChatResponse | Events:
+    """One object (load, unload, debug), or the events of an answer in batches.
+
+    The checks come in the contract's order (10.2). Raises OllamadError.
+    """
+    started = time.monotonic_ns()
+    check_top_logprobs(request.top_logprobs)
+    model = await services.models.find(request.model)
+    if not request.messages and request.keep_alive == 0:
+        services.scheduler.expire(model.key)
+        return _single(services, request, "unload")
+    think = check_thinking(model, request.model, request.think)
+    check_runnable(model)
+    require(model, request.model, "chat", tools=bool(request.tools))
+    spec, options = services.prepare(model, request.options, shift=request.shift)
+    if not request.messages:
+        async with services.scheduler.lease(spec, keep_alive=request.keep_alive, slot=False):
+            return _single(services, request, "load")
+    messages = chat_conversation(
+        request.messages,
+        stored=model.messages,
+        system=model.system,
+        forget_reasoning=forgets_reasoning(model.family, model.name.model),
+    )
+    run = _Run(services, request, model, spec, options, messages, think, started)
+    if request.debug_render_only:
+        return await run.rendering()
+    return run.events(checked_format(request.format))
+
+
+def _single(services: Services, request: ChatRequest, reason: str) -> ChatResponse:
+    return ChatResponse(
+        model=request.model,
+        created_at=services.clock.now(),
+        message=Message(role="assistant", content=""),
+        done=True,
+        done_reason=reason,
+    )
+
+
+class _Run:
+    """One chat answer, after all checks."""
+
+    def __init__(
+        self,
+        services: Services,
+        request: ChatRequest,
+        model: KnownModel,
+        spec: ModelSpec,
+        options: Options,
+        messages: list[Message],
+        think: Think | None,
+        started: int,
+    ) -> None:
+        self._services = services
+        self._request = request
+        self._model = model
+        self._spec = spec
+        self._options = options
+        self._messages = messages
+        self._think = think
+        self._started = started
+
+    async def rendering(self) -> ChatResponse:
+        """The prompt instead of an answer (10.7)."""
+        request = self._request
+        async with self._services.scheduler.lease(
+            self._spec, keep_alive=request.keep_alive
+        ) as lease:
+            kept, _ = await fitted(
+                lease,
+                self._model,
+                self._messages,
+                think=self._think,
+                truncate=request.truncate,
+                tools=request.tools,
+            )
+            text, _ = await rendered(
+                lease, self._model, kept, think=self._think, tools=request.tools
+            )
+        return ChatResponse(
+            model=request.model,
+            created_at=self._services.clock.now(),
+            message=Message(role="", content=""),
+            done=False,
+            debug_info=DebugInfo(rendered_template=text, image_count=image_count(self._messages)),
+        )
+
+    async def events(self, fmt: Format | None) -> Events:
+        request, services = self._request, self._services
+        async with services.scheduler.lease(self._spec, keep_alive=request.keep_alive) as lease:
+            loaded = time.monotonic_ns()
+            kept, dropped = await fitted(
+                lease,
+                self._model,
+                self._messages,
+                think=self._think,
+                truncate=request.truncate,
+                tools=request.tools,
+            )
+            if dropped:
+                log.warning(
+                    "oldest messages dropped to fit the context",
+                    extra={
+                        "model": self._model.short_name,
+                        "messages": len(self._messages) - len(kept),
+                        "tokens": dropped,
+                        "num_ctx": lease.num_ctx,
+                    },
+                )
+            body = chat_body(
+                kept,
+                self._options,
+                num_ctx=lease.num_ctx,
+                think=self._think,
+                tools=request.tools,
+                fmt=fmt,
+                logprobs=request.logprobs,
+                top_logprobs=request.top_logprobs,
+            )
+            stream = ChatStream(logprobs=request.logprobs, top_logprobs=request.top_logprobs)
+            async for batch in pieces(
+                services.scheduler, lease, "/v1/chat/completions", body, stream
+            ):
+                yield [self._event(p) for p in batch]
+            assert stream.final is not None
+            yield [self._last(stream.final, dropped, loaded)]
+
+    def _event(self, piece: Piece) -> ChatResponse:
+        return ChatResponse(
+            model=self._request.model,
+            created_at=self._services.clock.now(),
+            message=Message(role="assistant", content=piece.content, thinking=piece.thinking),
+            done=False,
+            logprobs=piece.logprobs,
+        )
+
+    def _last(self, final: Final, dropped: int, loaded: int) -> ChatResponse:
+        return ChatResponse(
+            model=self._request.model,
+            created_at=self._services.clock.now(),
+            message=Message(role="assistant", content="", tool_calls=final.tool_calls),
+            done=True,
+            done_reason=final.done_reason,
+            total_duration=time.monotonic_ns() - self._started,
+            load_duration=loaded - self._started,
+            prompt_eval_count=final.prompt_eval_count,
+            prompt_eval_duration=final.prompt_eval_duration,
+            eval_count=final.eval_count,
+            eval_duration=final.eval_duration,
+            prompt_truncated=dropped,
+        )
+
+
+def whole(events: list[ChatResponse]) -> ChatResponse:
+    """All events of an answer as one object, for ``stream: false`` (http-api.md 7.6).
+
+    Raises RunnerError for an answer without any event.
+    """
+    if not events:
+        raise RunnerError("an error was encountered while running the model: unexpected EOF")
+    last = events[-1]
+    calls = [call for e in events for call in e.message.tool_calls or []]
+    last.message = Message(
+        role="assistant",
+        content="".join(e.message.content for e in events),
+        thinking="".join(e.message.thinking for e in events),
+        tool_calls=calls or None,
+    )
+    last.logprobs = [entry for e in events for entry in e.logprobs or []] or None
+    return last

@@ -1,0 +1,98 @@
+"""Messages to a prompt with the runner's own chat template: measuring, cutting, rendering.
+
+Source: prompting.md 5.3 and 5.4, http-api.md 8.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ollamad.errors import RunnerError
+from ollamad.inference.run import apply_template, input_tokens
+from ollamad.models.catalog import KnownModel
+from ollamad.prompting.messages import Cut, image_count, length_bound
+from ollamad.prompting.requests import template_body
+from ollamad.scheduler.shell import Lease
+from ollamad.wire import Message, Think, Tool
+
+
+async def fitted(
+    lease: Lease,
+    model: KnownModel,
+    messages: list[Message],
+    *,
+    think: Think | None,
+    truncate: bool | None,
+    tools: Sequence[Tool] | None = None,
+) -> tuple[list[Message], int]:
+    """The messages that fit the context, and how many tokens were dropped with the others.
+
+    Oldest messages go first; system messages and the last message stay. ``truncate`` False keeps
+    everything. A conversation that is plainly short is not measured.
+    """
+    if truncate is False or len(messages) <= 1:
+        return messages, 0
+    tools_bytes = len(msgspec.json.encode(tools)) if tools else 0
+    bound = length_bound(messages, template=model.chat_template, tools_bytes=tools_bytes)
+    if bound <= lease.num_ctx and not image_count(messages):
+        return messages, 0
+    cut = Cut(messages, lease.num_ctx)
+    first = True
+    while not cut.done:
+        try:
+            count = await input_tokens(
+                lease, template_body(cut.candidate, think=think, tools=tools)
+            )
+        except RunnerError:
+            if first:
+                raise
+            count = None  # a template may refuse a conversation that starts in the middle
+        cut.measured(count)
+        first = False
+    return cut.kept, cut.dropped_tokens
+
+
+async def rendered(
+    lease: Lease,
+    model: KnownModel,
+    messages: list[Message],
+    *,
+    think: Think | None,
+    tools: Sequence[Tool] | None = None,
+) -> tuple[str, list[bytes]]:
+    """The prompt for ``/completion`` and its media, each tagged ``[img-N]`` in the prompt."""
+    messages, media = tagged(messages)
+    if not model.has_template:
+        return messages[-1].content, media
+    return await apply_template(lease, template_body(messages, think=think, tools=tools)), media
+
+
+def tagged(messages: Sequence[Message]) -> tuple[list[Message], list[bytes]]:
+    """Images out of the messages, their tags into the text (prompting.md 5.4)."""
+    media: list[bytes] = []
+    out: list[Message] = []
+    for message in messages:
+        if not message.images:
+            out.append(message)
+            continue
+        prefix, content = "", message.content
+        for item in message.images:
+            tag = f"[img-{len(media)}]"
+            if "[img]" in content:
+                content = content.replace("[img]", tag, 1)
+            else:
+                prefix += tag
+            media.append(item)
+        out.append(
+            Message(
+                role=message.role,
+                content=prefix + content,
+                thinking=message.thinking,
+                tool_calls=message.tool_calls,
+                tool_name=message.tool_name,
+                tool_call_id=message.tool_call_id,
+            )
+        )
+    return out, media
