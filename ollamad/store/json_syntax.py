@@ -14,6 +14,7 @@ _BLANK = b" \t\r\n"
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
 _DIGITS = re.compile(rb"[0-9]*")
 _HEX = b"0123456789abcdefABCDEF"
+_SHOWN = dict(zip(b"'\\\a\b\t\n\v\f\r", ("\\" + letter for letter in "'\\abtnvfr"), strict=True))
 
 
 class FirstValue(NamedTuple):
@@ -52,16 +53,8 @@ def _byte(raw: bytes, at: int) -> int:
 
 
 def _invalid(byte: int, context: str) -> _SyntaxError:
-    shown = {
-        0x27: r"'\''",
-        0x22: "'\"'",
-        0x5C: r"'\\'",
-        0x0A: r"'\n'",
-        0x0D: r"'\r'",
-        0x09: r"'\t'",
-    }
-    default = f"'{chr(byte)}'" if chr(byte).isprintable() else f"'\\x{byte:02x}'"
-    return _SyntaxError(f"invalid character {shown.get(byte, default)} {context}")
+    default = chr(byte) if chr(byte).isprintable() else f"\\x{byte:02x}"
+    return _SyntaxError(f"invalid character '{_SHOWN.get(byte, default)}' {context}")
 
 
 def _scan(raw: bytes, at: int) -> int:

@@ -1,12 +1,14 @@
 """JSON as the store's files hold it: exact bytes when written, tolerance when read. Pure.
 
-Digests are over bytes, so writing must match the reference's encoder to the byte (registry-and-store
-2.3, modelfile-and-create 4.8). Reading takes the first JSON value of a file and ignores the rest.
+Digests are over bytes, so writing must match the reference's encoder to the byte
+(registry-and-store 2.3, modelfile-and-create 4.8). Reading takes the first JSON value of a file
+and ignores the rest.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from decimal import Decimal
 from typing import Any
 
@@ -58,7 +60,7 @@ def number(value: float) -> str:
 
     Raises ValueError for what JSON cannot express.
     """
-    if value != value or value in (float("inf"), float("-inf")):
+    if not math.isfinite(value):
         raise ValueError(f"unsupported value: {value}")
     text = repr(value)
     if value == 0:
@@ -94,9 +96,14 @@ def decode_first(raw: bytes) -> Any:
 
 
 def _repaired(value: Any) -> Any:
-    """``value`` without lone surrogates, which could not be encoded again."""
+    """``value`` without lone surrogates, which could not be encoded again.
+
+    Raises ValueError for a number beyond a 64-bit float.
+    """
     if isinstance(value, str):
         return _well_formed(value)
+    if isinstance(value, float) and math.isinf(value):
+        raise ValueError("json: number out of range")
     if isinstance(value, list):
         return [_repaired(item) for item in value]
     if isinstance(value, dict):

@@ -31,7 +31,7 @@ MEDIA_JSON = "application/vnd.ollama.image.json"
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One blob of a model. ``size`` is in bytes; ``from_`` is the origin, a model or a file name."""
+    """One blob of a model. ``size``: bytes; ``from_``: its origin, a model or a file name."""
 
     media_type: str = msgspec.field(name="mediaType")
     digest: str
