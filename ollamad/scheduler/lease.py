@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Generic
 
 import msgspec
@@ -28,17 +29,35 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
     leases: int
 
 
-class Granted(Generic[R]):
-    """A runner that is yours until the ``async with`` ends.
+class Lease(Generic[R]):
+    """A runner that is yours until the ``async with`` that gave it ends.
 
     ``num_ctx``: tokens that this request may use. ``queued_ns``: how long the request waited
     altogether; ``loaded_ns``: the part of that in which its model was being loaded.
     """
 
-    __slots__ = ("loaded_ns", "num_ctx", "queued_ns", "runner")
+    __slots__ = ("_condemn", "loaded_ns", "num_ctx", "queued_ns", "runner", "ticket")
 
-    def __init__(self, runner: R, num_ctx: int, queued_ns: int, loaded_ns: int) -> None:
+    def __init__(
+        self,
+        runner: R,
+        *,
+        ticket: int,
+        num_ctx: int,
+        queued_ns: int,
+        loaded_ns: int,
+        condemn: Callable[[int, str], None],
+    ) -> None:
         self.runner = runner
+        self.ticket = ticket
         self.num_ctx = num_ctx
         self.queued_ns = queued_ns
         self.loaded_ns = loaded_ns
+        self._condemn = condemn
+
+    def condemn(self, reason: str) -> None:
+        """Say that this runner lives but does not answer as it should (``reason`` is logged).
+
+        Nobody gets it any more, and it is stopped when its leases have ended.
+        """
+        self._condemn(self.ticket, reason)

@@ -85,11 +85,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(enum.Enum):
-    """Whether a launch fits: into free memory, only with the help of swap, or not at all."""
+    """Whether a launch fits."""
 
     FITS = enum.auto()
-    NEEDS_SWAP = enum.auto()
-    TOO_LARGE = enum.auto()
+    NEEDS_SWAP = enum.auto()  # not without pushing other memory out
+    NEEDS_ROOM = enum.auto()  # not while all the other runners live
+    TOO_LARGE = enum.auto()  # not even in their place
 
 
 class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,10 +210,8 @@ def plan(
         cache = min(CACHE_RAM_MAX, free // CACHE_RAM_SHARE, max(0, free - chosen.predicted))
     cache_mib = cache // MIB
     verdict = Verdict.FITS
-    guarded = limits.memory_guard and want.use_mmap is not True
-    if guarded and free is not None and chosen.predicted > free:
-        too_large = chosen.predicted > free + reading.swap_free
-        verdict = Verdict.TOO_LARGE if too_large else Verdict.NEEDS_SWAP
+    if limits.memory_guard and want.use_mmap is not True and free is not None:
+        verdict = _verdict(chosen.predicted, free, reading, reserved_by_others)
     # Mapped weights can be dropped and read again: nobody has to make room for them.
     pinned = chosen.predicted - (spec.shape.weight_bytes if use_mmap else 0)
     return LaunchPlan(
@@ -271,6 +270,16 @@ def _candidate(
     )
     seen = measured((spec.key, context, parallel, limits.kv_cache_type))
     return _Candidate(shared, context, batch, max(predicted, seen))
+
+
+def _verdict(needed: int, free: int, reading: MemoryReading, reserved_by_others: int) -> Verdict:
+    if needed <= free:
+        return Verdict.FITS
+    if needed <= free + reading.swap_free:
+        return Verdict.NEEDS_SWAP
+    # Runners hold buffers that nobody counted, so that their going may free a quarter more.
+    emptied = min(reading.total or reading.free, reading.free + reserved_by_others * 5 // 4)
+    return Verdict.NEEDS_ROOM if needed <= emptied + reading.swap_free else Verdict.TOO_LARGE
 
 
 def _available(reading: MemoryReading, reserved_by_others: int) -> int | None:

@@ -1,0 +1,478 @@
+"""Which request gets which runner, what is loaded next, and what has to go: the decisions.
+
+Contract: ``runners-and-scheduling.md`` 4, ``http-api.md`` 18. No I/O, no clock, no tasks: events
+come in as method calls that carry the time (nanoseconds of any steady clock), actions go out as a
+list that the caller carries out. The rules that keep it so, and keep it right:
+
+- All mutable state is named in ``Core.__init__`` and in the records it holds (``records``).
+  Nothing else remembers anything.
+- An event method notes what happened and then returns ``self._decide(now)``. Only ``_decide`` and
+  the steps it is made of look at everything and choose.
+- A runner is LOADING, then READY, then STOPPING, then gone; it never goes back.
+- Only an idle runner is stopped. Who wants a busy one gone *condemns* it: requests that came
+  before still get it, requests that came after do not, so that it becomes idle in finite time.
+- Requests are served in order, save that one which a ready runner can serve now never waits for
+  another model's load.
+- At most one model is being loaded, and only the oldest request that no ready runner serves may
+  cause a load or condemn a runner.
+- Everything that waits waits for an event that must come: a lease that ends, a load that ends, a
+  runner that stops, a memory reading. The caller owes each of them a deadline.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import msgspec
+
+from ollamad.errors import LoadError, OllamadError, ServerBusy, ShuttingDown
+from ollamad.scheduler.actions import Abort, Action, Grant, Measure, Reject, Start, Stop
+from ollamad.scheduler.options import lower_tier
+from ollamad.scheduler.records import (
+    Condemned,
+    HeldLease,
+    RunnerRecord,
+    State,
+    WaitingRequest,
+    usefulness,
+)
+from ollamad.scheduler.sizing import (
+    LaunchPlan,
+    Limits,
+    MemoryReading,
+    SizeKey,
+    Verdict,
+    plan,
+    size_key,
+    too_large,
+)
+from ollamad.scheduler.spec import ModelSpec, reload_reason
+from ollamad.wire import FOREVER
+
+#: Launches whose real size is remembered.
+_REMEMBERED_SIZES = 256
+#: What a client that finds the queue full is asked to wait at most, in seconds.
+_LONGEST_RETRY_AFTER = 60
+
+
+class Core:
+    """The scheduler's state and its decisions. Each event returns the actions to carry out."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        #: Requests without a lease, oldest first, by ticket.
+        self._waiting: dict[int, WaitingRequest] = {}
+        #: Leases that were granted and not yet released, by ticket; their runner may be gone.
+        self._leases: dict[int, HeldLease] = {}
+        #: Runners that are loading, ready or stopping, by model key: at most one a model.
+        self._runners: dict[str, RunnerRecord] = {}
+        #: The memory as the oldest unserved request (by ticket) found it, while it still holds.
+        self._memory: tuple[int, MemoryReading] | None = None
+        #: A reading was asked for and has not come; False in it when it will come too late.
+        self._measuring: bool | None = None
+        #: What launches were seen to take.
+        self._sizes: dict[SizeKey, int] = {}
+        #: Mean nanoseconds that a slot is held, for Retry-After.
+        self._mean_hold = 0
+        self._next_ticket = 1
+        self._next_runner = 1
+        self._draining = False
+
+    # --- what can be asked -----------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a load or a slot."""
+        return len(self._waiting)
+
+    @property
+    def leases(self) -> int:
+        """Leases that are held, those on runners that are gone included."""
+        return len(self._leases)
+
+    def runners(self) -> Iterator[RunnerRecord]:
+        """The runners that live, in no order. To be read, not changed."""
+        return iter(self._runners.values())
+
+    def deadline(self) -> int | None:
+        """When ``tick`` has to be called next if nothing else happens."""
+        ends = [
+            runner.idle_since + runner.keep_alive
+            for runner in self._runners.values()
+            if runner.state is State.READY and not runner.leases and runner.keep_alive < FOREVER
+        ]
+        return min(ends, default=None)
+
+    # --- events from requests --------------------------------------------------------------------
+
+    def request(
+        self, spec: ModelSpec, now: int, *, keep_alive: int | None = None, slot: bool = True
+    ) -> tuple[int, list[Action]]:
+        """A request wants a runner. Returns its ticket, and the actions.
+
+        It ends in exactly one of: a Grant with its ticket (then ``release`` is due), a Reject, or
+        a ``cancel`` by the caller. ``slot`` False: only load the model.
+        """
+        ticket = self._next_ticket
+        self._next_ticket += 1
+        if self._draining:
+            return ticket, [Reject(ticket=ticket, error=ShuttingDown())]
+        self._waiting[ticket] = WaitingRequest(ticket, spec, keep_alive, slot, now)
+        actions = self._decide(now)
+        if ticket in self._waiting and self._queue_length() > self.limits.max_queue:
+            del self._waiting[ticket]
+            actions.append(Reject(ticket=ticket, error=ServerBusy(self._retry_after())))
+            actions += self._decide(now)
+        return ticket, actions
+
+    def cancel(self, ticket: int, now: int) -> list[Action]:
+        """The client of a request that still waits has gone away."""
+        del self._waiting[ticket]
+        return self._decide(now)
+
+    def release(self, ticket: int, now: int) -> list[Action]:
+        """A granted request has ended, in whatever way."""
+        lease = self._leases.pop(ticket)
+        runner = lease.runner
+        runner.leases -= 1
+        runner.busy -= lease.slot
+        runner.idle_since = now
+        if lease.slot:
+            self._mean_hold += (now - lease.granted - self._mean_hold) // 8
+        return self._decide(now)
+
+    def condemn_leased(self, ticket: int, reason: str, now: int) -> list[Action]:
+        """The holder of a lease found its runner unfit: nobody else shall get it."""
+        runner = self._leases[ticket].runner
+        if self._runners.get(runner.spec.key) is runner:
+            self._condemn(runner, before=0, ticket=None, reason=reason, now=now)
+        return self._decide(now)
+
+    # --- events from users and the daemon --------------------------------------------------------
+
+    def expire(self, key: str, now: int, *, reason: str = "unload requested") -> list[Action]:
+        """Unload this model once those who asked for it before are served.
+
+        A key that is not loaded is no error.
+        """
+        if (runner := self._runners.get(key)) is not None:
+            self._condemn(runner, before=self._next_ticket, ticket=None, reason=reason, now=now)
+        return self._decide(now)
+
+    def expire_all(self, now: int, *, reason: str = "a runner ran out of memory") -> list[Action]:
+        """Unload every ready model in the same way."""
+        for runner in self._runners.values():
+            if runner.state is State.READY:
+                self._condemn(runner, before=self._next_ticket, ticket=None, reason=reason, now=now)
+        return self._decide(now)
+
+    def drain(self, now: int) -> list[Action]:
+        """Take no more requests, send away those that wait, unload everything that gets idle."""
+        self._draining = True
+        actions: list[Action] = [Reject(ticket=t, error=ShuttingDown()) for t in self._waiting]
+        self._waiting.clear()
+        for runner in self._runners.values():
+            self._condemn(runner, before=0, ticket=None, reason="shutting down", now=now)
+        return actions + self._decide(now)
+
+    def tick(self, now: int) -> list[Action]:
+        """Time has passed; see ``deadline``."""
+        return self._decide(now)
+
+    # --- events from runners ---------------------------------------------------------------------
+
+    def memory(self, reading: MemoryReading, now: int) -> list[Action]:
+        """The answer to Measure."""
+        oldest = self._oldest_unserved()
+        if self._measuring and oldest is not None:
+            self._memory = (oldest.ticket, reading)
+        self._measuring = None
+        return self._decide(now)
+
+    def loaded(self, runner_id: int, size: int, now: int) -> list[Action]:
+        """A runner is ready; ``size`` is what it says it takes, in bytes, 0 if it does not tell."""
+        runner = self._by_id(runner_id)
+        if runner.state is State.STOPPING:  # the Abort crossed this on its way
+            return [Stop(runner_id=runner_id, reason="nobody waits for it any more")]
+        runner.state = State.READY
+        runner.ready = runner.idle_since = now
+        runner.reserved += max(0, size - runner.plan.predicted)
+        self._remember_size(size_key(runner.spec, runner.plan), size)
+        self._memory_changed()
+        return self._decide(now)
+
+    def load_failed(self, runner_id: int, error: OllamadError, now: int) -> list[Action]:
+        """A runner did not get ready. It fails those who waited for this load, and nobody else.
+
+        Out of memory is tried once more: with a smaller context if that was ours to choose, and
+        with nothing else loaded (4.6 step 7).
+        """
+        runner = self._by_id(runner_id)
+        joined = [w for w in self._waiting.values() if self._usable(runner, w)]
+        self._forget(runner)
+        options, auto = runner.spec.options, runner.spec.auto
+        smaller = lower_tier(options.num_ctx) if auto.num_ctx else None
+        out_of_memory = isinstance(error, LoadError) and error.out_of_memory
+        if out_of_memory and not runner.is_retry and (smaller is not None or self._runners):
+            for request in joined:
+                request.is_retry = True
+                if smaller is not None and request.spec.auto.num_ctx:
+                    request.spec = _with_options(request.spec, num_ctx=smaller)
+            return self._decide(now)
+        actions: list[Action] = []
+        for request in joined:
+            del self._waiting[request.ticket]
+            actions.append(Reject(ticket=request.ticket, error=copy.copy(error)))
+        return actions + self._decide(now)
+
+    def gone(self, runner_id: int, now: int) -> list[Action]:
+        """A runner's process has ended: by itself, or because of Stop or Abort.
+
+        Its leases stay until they are released.
+        """
+        self._forget(self._by_id(runner_id))
+        return self._decide(now)
+
+    # --- the decision ----------------------------------------------------------------------------
+
+    def _decide(self, now: int) -> list[Action]:
+        """Look at everything and do all that can be done now."""
+        actions: list[Action] = []
+        while True:
+            self._pardon()
+            self._grant(now, actions)
+            if not self._load_next(now, actions):
+                break  # else a sentence was lifted or the oldest request is gone: look again
+        self._retire(now, actions)
+        return actions
+
+    def _pardon(self) -> None:
+        """A runner condemned for a request that no longer waits may stay."""
+        for runner in self._runners.values():
+            condemned = runner.condemned
+            if condemned and condemned.ticket is not None and condemned.ticket not in self._waiting:
+                runner.condemned = None
+
+    def _grant(self, now: int, actions: list[Action]) -> None:
+        """Give ready runners to the requests that can use them, oldest first."""
+        for request in list(self._waiting.values()):
+            runner = self._runners.get(request.spec.key)
+            if runner is None or runner.state is not State.READY:
+                continue
+            if (request.slot and runner.busy >= runner.plan.parallel) or not self._usable(
+                runner, request
+            ):
+                continue
+            del self._waiting[request.ticket]
+            self._leases[request.ticket] = HeldLease(runner, request.slot, now)
+            runner.leases += 1
+            runner.busy += request.slot
+            if request.keep_alive is not None:
+                runner.keep_alive = request.keep_alive
+            actions.append(
+                Grant(
+                    ticket=request.ticket,
+                    runner_id=runner.id,
+                    num_ctx=runner.plan.num_ctx,
+                    queued_ns=now - request.arrived,
+                    loaded_ns=max(0, runner.ready - max(runner.started, request.arrived)),
+                )
+            )
+
+    def _load_next(self, now: int, actions: list[Action]) -> bool:
+        """Start the load that the oldest unserved request needs, or make room for it.
+
+        True when that changed what other requests may hope for.
+        """
+        if (loading := self._loading()) is not None:
+            if not any(self._usable(loading, request) for request in self._waiting.values()):
+                loading.state = State.STOPPING
+                actions.append(Abort(runner_id=loading.id))
+            return False
+        if (request := self._oldest_unserved()) is None:
+            return False
+        if (runner := self._runners.get(request.spec.key)) is not None:
+            if runner.state is State.READY:  # else it is stopping: wait
+                reason = reload_reason(runner.spec, request.spec)
+                self._condemn_for(request, runner, f"reload, {reason} differs", now)
+            return False
+        if request.is_retry and self._runners:
+            for runner in self._runners.values():
+                self._condemn_for(request, runner, "memory ran out", now)
+            return False
+        if len(self._runners) >= self.limits.loaded_models:
+            return self._make_room(request, self._victim(busy_too=True), now)
+        if self._memory is None or self._memory[0] != request.ticket:
+            if self._measuring is None:
+                self._measuring = True
+                actions.append(Measure())
+            return False
+        launch = plan(
+            request.spec,
+            self._memory[1],
+            self.limits,
+            reserved_by_others=sum(runner.reserved for runner in self._runners.values()),
+            measured=lambda key: self._sizes.get(key, 0),
+        )
+        # Idle models make way before memory is swapped out; work in progress only if it must, and
+        # nobody for a model that would not fit into the empty machine either.
+        victim = None
+        if launch.verdict in (Verdict.NEEDS_SWAP, Verdict.NEEDS_ROOM):
+            victim = self._victim(busy_too=launch.verdict is Verdict.NEEDS_ROOM)
+        if victim is not None:
+            return self._make_room(request, victim, now)
+        if launch.verdict in (Verdict.NEEDS_ROOM, Verdict.TOO_LARGE):
+            del self._waiting[request.ticket]
+            actions.append(Reject(ticket=request.ticket, error=too_large(launch)))
+            return True
+        self._start(request, launch, now, actions)
+        return self._lift_sentences(request)
+
+    def _retire(self, now: int, actions: list[Action]) -> None:
+        """Stop the idle runners that are condemned or whose keep-alive has ended."""
+        for runner in self._runners.values():
+            if runner.state is not State.READY or runner.leases:
+                continue
+            if runner.condemned is not None:
+                reason = runner.condemned.reason
+            elif runner.keep_alive < FOREVER and runner.idle_since + runner.keep_alive <= now:
+                reason = "keep-alive ended"
+                self._condemn(runner, before=0, ticket=None, reason=reason, now=now)
+            else:
+                continue
+            runner.state = State.STOPPING
+            actions.append(Stop(runner_id=runner.id, reason=reason))
+
+    # --- the parts of a decision -----------------------------------------------------------------
+
+    def _usable(self, runner: RunnerRecord, request: WaitingRequest) -> bool:
+        """Whether this runner, now or once it is ready, may serve the request."""
+        if runner.spec.key != request.spec.key or runner.state is State.STOPPING:
+            return False
+        if runner.condemned is not None and request.ticket >= runner.condemned.before:
+            return False
+        # Options are compared once per request and runner, not at every event.
+        if request.judged[0] != runner.id:
+            request.judged = (runner.id, reload_reason(runner.spec, request.spec) is None)
+        return request.judged[1]
+
+    def _oldest_unserved(self) -> WaitingRequest | None:
+        """The oldest request that does not just wait for a slot of a ready runner."""
+        for request in self._waiting.values():
+            runner = self._runners.get(request.spec.key)
+            if (
+                runner is None
+                or runner.state is not State.READY
+                or not self._usable(runner, request)
+            ):
+                return request
+        return None
+
+    def _victim(self, *, busy_too: bool) -> RunnerRecord | None:
+        """Which runner goes when room is needed; None when there is none that could (4.9).
+
+        One that is stopping already; else the least useful idle one; else, if ``busy_too``, the
+        one that is condemned already, or the choice could move on for ever; else the least useful.
+        """
+        for runner in self._runners.values():
+            if runner.state is State.STOPPING:
+                return runner
+        idle = [runner for runner in self._runners.values() if not runner.leases]
+        busy = [runner for runner in self._runners.values() if runner.leases and busy_too]
+        condemned = [runner for runner in busy if runner.condemned is not None]
+        return min(idle or condemned or busy, key=usefulness, default=None)
+
+    def _make_room(self, request: WaitingRequest, victim: RunnerRecord | None, now: int) -> bool:
+        """Have ``victim`` go for ``request``, and nobody else any more. True if one is spared."""
+        spared = self._lift_sentences(request, but=victim)
+        if victim is not None and victim.state is State.READY:
+            self._condemn_for(request, victim, f"makes room for {request.spec.name}", now)
+        return spared
+
+    def _lift_sentences(self, request: WaitingRequest, but: RunnerRecord | None = None) -> bool:
+        """Spare the runners condemned for ``request``, save one. True if there were any."""
+        spared = False
+        for runner in self._runners.values():
+            condemned = runner.condemned
+            if runner is not but and condemned is not None and condemned.ticket == request.ticket:
+                runner.condemned = None
+                spared = True
+        return spared
+
+    def _start(
+        self, request: WaitingRequest, launch: LaunchPlan, now: int, actions: list[Action]
+    ) -> None:
+        spec = _with_options(
+            request.spec,
+            num_ctx=launch.num_ctx,
+            num_batch=launch.num_batch,
+            use_mmap=launch.use_mmap,
+        )
+        self._runners[spec.key] = RunnerRecord(
+            id=self._next_runner,
+            spec=spec,
+            plan=launch,
+            keep_alive=self.limits.keep_alive,
+            reserved=launch.reserved,
+            started=now,
+            is_retry=request.is_retry,
+        )
+        actions.append(Start(runner_id=self._next_runner, spec=spec, plan=launch))
+        self._next_runner += 1
+        self._memory_changed()
+
+    def _condemn_for(
+        self, request: WaitingRequest, runner: RunnerRecord, reason: str, now: int
+    ) -> None:
+        if runner.condemned is None:
+            runner.condemned = Condemned(request.ticket, request.ticket, now, reason)
+
+    def _condemn(
+        self, runner: RunnerRecord, *, before: int, ticket: int | None, reason: str, now: int
+    ) -> None:
+        """Condemn for good; an earlier, stricter sentence keeps its line and its time."""
+        if (earlier := runner.condemned) is not None:
+            before, now = min(before, earlier.before), min(now, earlier.since)
+        runner.condemned = Condemned(before, ticket, now, reason)
+
+    def _loading(self) -> RunnerRecord | None:
+        for runner in self._runners.values():
+            if runner.state is State.LOADING:
+                return runner
+        return None
+
+    def _by_id(self, runner_id: int) -> RunnerRecord:
+        for runner in self._runners.values():
+            if runner.id == runner_id:
+                return runner
+        raise LookupError(f"no runner has the id {runner_id}")
+
+    def _forget(self, runner: RunnerRecord) -> None:
+        del self._runners[runner.spec.key]
+        self._memory_changed()
+
+    def _memory_changed(self) -> None:
+        """What was read before no longer holds; a reading under way comes too late."""
+        self._memory = None
+        if self._measuring:
+            self._measuring = False
+
+    def _remember_size(self, key: SizeKey, size: int) -> None:
+        self._sizes[key] = max(size, self._sizes.pop(key, 0))
+        if len(self._sizes) > _REMEMBERED_SIZES:
+            del self._sizes[next(iter(self._sizes))]
+
+    def _queue_length(self) -> int:
+        """Requests that wait, save the one for which a load is being made (4.3)."""
+        return len(self._waiting) - (self._oldest_unserved() is not None)
+
+    def _retry_after(self) -> int:
+        """Whole seconds after which a place in the queue should be free."""
+        slots = sum(runner.plan.parallel for runner in self._runners.values()) or 1
+        seconds = self._mean_hold * len(self._waiting) // slots // 10**9
+        return min(_LONGEST_RETRY_AFTER, max(1, seconds))
+
+
+def _with_options(spec: ModelSpec, **changes: int | bool | None) -> ModelSpec:
+    return msgspec.structs.replace(spec, options=msgspec.structs.replace(spec.options, **changes))
