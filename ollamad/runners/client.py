@@ -1,0 +1,374 @@
+"""Asks one runner: HTTP/1.1 over a fresh connection for every request, never through a proxy.
+
+Cancelling a request closes its connection, and that is how llama-server frees the slot. Spec:
+runners-and-scheduling 2.5, 2.8, 3.8.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket as stdlib_socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import h11
+import trio
+
+from ollamad.errors import RunnerError
+from ollamad.runners import health, protocol
+from ollamad.runners.address import Address, UnixAddress
+from ollamad.runners.framing import (
+    Body,
+    ChunkedBody,
+    EventLines,
+    FramingError,
+    LineTooLong,
+    SizedBody,
+    Truncated,
+)
+from ollamad.runners.log import is_out_of_memory
+
+_READ_BYTES = 65536
+
+#: A poll of ``/health`` that takes longer counts as silence (2.8).
+_HEALTH_LIMIT_S = 0.2
+
+STOPPED = (
+    "model runner has unexpectedly stopped, this may be due to resource limitations or an "
+    "internal error, check ollama server logs for details"
+)
+BROKEN = "an error was encountered while running the model: "
+
+
+async def _no_words() -> str:
+    return ""
+
+
+class Response:
+    """One answer of a runner: its status, then its body, as events or as a whole.
+
+    Everything that reads the body raises ``RunnerError`` when the stream breaks.
+    """
+
+    def __init__(
+        self,
+        sock: stdlib_socket.socket,
+        status: int,
+        body: Body,
+        first: bytes,
+        broken: Callable[[Exception], Awaitable[RunnerError]],
+    ) -> None:
+        self.status = status
+        self._socket = sock
+        self._body = body
+        self._first = first
+        self._broken = broken
+
+    def batches(self, what: str = "response") -> Batches:
+        """Iterates over lists of the events' JSON texts, each list what one read brought.
+
+        Ends when the body is complete. ``what`` is for error texts: ``response`` or
+        ``chat response``.
+        """
+        return Batches(self, what)
+
+    async def read(self) -> bytes:
+        """The whole body."""
+        pieces = []
+        while piece := await self.read_some():
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def read_some(self) -> bytes:
+        """The next bytes of the body, ``b""`` at its end."""
+        body, sock = self._body, self._socket
+        try:
+            if self._first:
+                payload = body.feed(self._first)
+                self._first = b""
+                if payload:
+                    return payload
+            while not body.done:
+                # Waiting first, instead of trying to read, saves a system call for each token and
+                # lets tokens of a fast stream come together.
+                await trio.lowlevel.wait_readable(sock)
+                try:
+                    data = sock.recv(_READ_BYTES)
+                except BlockingIOError:
+                    continue
+                if not data:
+                    body.feed_eof()
+                    return b""
+                payload = body.feed(data)
+                if payload:
+                    return payload
+        except (OSError, FramingError) as error:
+            raise await self._broken(error) from error
+        return b""
+
+
+class Batches:
+    """See ``Response.batches``. A class, because an async generator costs more for each token."""
+
+    __slots__ = ("_ended", "_lines", "_response", "_what")
+
+    def __init__(self, response: Response, what: str) -> None:
+        self._response = response
+        self._what = what
+        self._lines = EventLines()
+        self._ended = False
+
+    def __aiter__(self) -> Batches:
+        return self
+
+    async def __anext__(self) -> list[bytes]:
+        while not self._ended:
+            payload = await self._response.read_some()
+            try:
+                if payload:
+                    batch = self._lines.feed(payload)
+                else:
+                    self._ended = True
+                    batch = self._lines.finish()
+            except LineTooLong:
+                raise RunnerError(
+                    f"llama-server {self._what} stream event exceeded 8 MB limit"
+                ) from None
+            if batch:
+                return batch
+        raise StopAsyncIteration
+
+
+class RunnerClient:
+    """Speaks with the runner at ``address``.
+
+    ``last_words``: called when a connection breaks; it may wait for the process to end, and
+    returns the runner's last error (``""`` for none).
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        api_key: str,
+        *,
+        last_error: Callable[[], str] = str,
+        last_words: Callable[[], Awaitable[str]] = _no_words,
+    ) -> None:
+        self.address = address
+        self._last_error = last_error
+        self._last_words = last_words
+        self._headers = [("Host", "localhost"), ("Connection", "close")]
+        if api_key:
+            self._headers.append(("Authorization", f"Bearer {api_key}"))
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, body: bytes, *, check: bool = True
+    ) -> AsyncIterator[Response]:
+        """Posts ``body`` (JSON) and gives the response; leaving closes the connection.
+
+        Raises ``RunnerError``: the runner is gone, the stream breaks, or, unless ``check`` is
+        false, it answers with a status of 400 or more (3.8 items 4 and 6).
+        """
+        sock = await self._connect_or_explain()
+        try:
+            try:
+                response = await self._exchange(sock, "POST", path, body)
+            except (OSError, FramingError, h11.RemoteProtocolError):
+                raise await self._stopped() from None
+            if check and response.status >= 400:
+                raise self._refused(response.status, await response.read())
+            yield response
+        finally:
+            sock.close()
+
+    async def request_json(
+        self, path: str, body: bytes | None = None, *, check: bool = False
+    ) -> tuple[int, bytes]:
+        """Status and whole body of a POST with ``body``, or of a GET when it is None.
+
+        Raises ``RunnerError`` as ``stream`` does.
+        """
+        if body is not None:
+            async with self.stream(path, body, check=check) as response:
+                return response.status, await response.read()
+        sock = await self._connect_or_explain()
+        try:
+            response = await self._exchange(sock, "GET", path, None)
+            content = await response.read()
+        except (OSError, FramingError, h11.RemoteProtocolError):
+            raise await self._stopped() from None
+        finally:
+            sock.close()
+        if check and response.status >= 400:
+            raise self._refused(response.status, content)
+        return response.status, content
+
+    async def health(self) -> health.Health:
+        """One poll of ``/health``; never raises for what the runner does."""
+        with trio.move_on_after(_HEALTH_LIMIT_S):
+            try:
+                sock = await self._connect()
+            except (ConnectionRefusedError, FileNotFoundError):
+                return health.REFUSED
+            except OSError as error:
+                return health.transport_failure(error)
+            try:
+                response = await self._exchange(sock, "GET", "/health", None)
+                return health.interpret(await response.read())
+            except (OSError, FramingError, h11.RemoteProtocolError, RunnerError) as error:
+                return health.transport_failure(error)
+            finally:
+                sock.close()
+        return health.SILENT
+
+    async def tokenize(self, text: str, *, add_special: bool = False) -> list[int]:
+        """Token numbers of ``text``. Raises ``RunnerError`` (3.12)."""
+        body = protocol.tokenize_request(text, add_special=add_special)
+        return protocol.tokenize_result(*await self.request_json("/tokenize", body))
+
+    async def detokenize(self, tokens: list[int]) -> str:
+        """Raises ``RunnerError`` (3.12)."""
+        body = protocol.detokenize_request(tokens)
+        return protocol.detokenize_result(*await self.request_json("/detokenize", body))
+
+    async def apply_template(self, chat_body: bytes) -> str:
+        """The prompt that the GGUF's own chat template makes of a chat body. Raises
+        ``RunnerError`` (3.12)."""
+        return protocol.template_result(*await self.request_json("/apply-template", chat_body))
+
+    async def count_input_tokens(self, chat_body: bytes) -> int:
+        """Tokens of a chat body once rendered, media included. Raises ``RunnerError`` (3.5)."""
+        path = "/v1/chat/completions/input_tokens"
+        return protocol.input_tokens_result(*await self.request_json(path, chat_body))
+
+    async def embed(
+        self, inputs: list[str] | list[list[int]], *, raw: bool = False
+    ) -> protocol.Embeddings:
+        """Vectors of many inputs in one request. Raises ``RunnerError`` (3.13)."""
+        body = protocol.embeddings_request(inputs, raw=raw)
+        return protocol.embeddings_result(*await self.request_json("/v1/embeddings", body))
+
+    async def props(self) -> protocol.Props:
+        """Raises ``RunnerError``."""
+        return protocol.props_result(*await self.request_json("/props"))
+
+    async def check_ready(self) -> None:
+        """The gate before a request (2.8): raises ``RunnerError`` unless the runner is ready."""
+        for attempt in range(11):
+            if attempt:
+                await trio.sleep(0.005)
+            now = await self.health()
+            if now.state is health.State.READY:
+                return
+            if now.state is health.State.ERROR:
+                raise RunnerError(now.text)
+            if now.state is not health.State.BUSY:
+                raise RunnerError(f"unexpected server status: {now.state.value}")
+        raise RunnerError("no slots available after 10 retries")
+
+    async def _connect_or_explain(self) -> stdlib_socket.socket:
+        try:
+            return await self._connect()
+        except OSError:
+            raise await self._stopped() from None
+
+    async def _connect(self) -> stdlib_socket.socket:
+        if isinstance(self.address, UnixAddress):
+            sock = stdlib_socket.socket(stdlib_socket.AF_UNIX, stdlib_socket.SOCK_STREAM)
+            target: str | tuple[str, int] = self.address.path
+        else:
+            sock = stdlib_socket.socket(stdlib_socket.AF_INET, stdlib_socket.SOCK_STREAM)
+            sock.setsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_NODELAY, 1)
+            target = (self.address.host, self.address.port)
+        sock.setblocking(False)
+        try:
+            while (code := sock.connect_ex(target)) != 0:
+                if code == errno.EAGAIN and isinstance(self.address, UnixAddress):
+                    # The runner's queue of connections is full for a moment.
+                    await trio.sleep(0.001)
+                    continue
+                if code != errno.EINPROGRESS:
+                    raise OSError(code, os.strerror(code))
+                await trio.lowlevel.wait_writable(sock)
+                failed = sock.getsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_ERROR)
+                if failed:
+                    raise OSError(failed, os.strerror(failed))
+                break
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    async def _exchange(
+        self, sock: stdlib_socket.socket, method: str, path: str, body: bytes | None
+    ) -> Response:
+        """Sends the request and reads the head of the response."""
+        headers = list(self._headers)
+        if body is not None:
+            headers += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_READ_BYTES)
+        head = http.send(h11.Request(method=method, target=path, headers=headers)) or b""
+        await _send_all(sock, head + (body or b""))
+        if body:
+            http.send(h11.Data(data=body))
+        http.send(h11.EndOfMessage())
+        while (event := http.next_event()) is h11.NEED_DATA or isinstance(
+            event, h11.InformationalResponse
+        ):
+            if event is h11.NEED_DATA:
+                http.receive_data(await _receive(sock))
+        if not isinstance(event, h11.Response):
+            raise Truncated("unexpected EOF")
+        first = http.trailing_data[0]
+        return Response(sock, event.status_code, _body(event), first, self._broken)
+
+    def _refused(self, status: int, body: bytes) -> RunnerError:
+        text = body.decode("utf-8", "replace").strip()
+        last = self._last_error()
+        out_of_memory = is_out_of_memory(text)
+        if is_out_of_memory(last):
+            out_of_memory = True
+            if last.lower() not in text.lower():
+                text = f"{text}\n{last}"
+        return RunnerError(text, status=status, out_of_memory=out_of_memory)
+
+    async def _stopped(self) -> RunnerError:
+        last = await self._last_words()
+        text = f"{STOPPED}: {last}" if last else STOPPED
+        return RunnerError(text, out_of_memory=is_out_of_memory(last))
+
+    async def _broken(self, error: Exception) -> RunnerError:
+        last = await self._last_words()
+        # A connection that is reset and one that ends early are the same accident.
+        text = last or ("unexpected EOF" if isinstance(error, ConnectionError) else str(error))
+        return RunnerError(BROKEN + text, out_of_memory=is_out_of_memory(last))
+
+
+def _body(response: h11.Response) -> Body:
+    length: int | None = None
+    for name, value in response.headers:
+        if name == b"transfer-encoding" and value.lower() == b"chunked":
+            return ChunkedBody()
+        if name == b"content-length":
+            length = int(value)
+    return SizedBody(length)
+
+
+async def _receive(sock: stdlib_socket.socket) -> bytes:
+    while True:
+        await trio.lowlevel.wait_readable(sock)
+        try:
+            return sock.recv(_READ_BYTES)
+        except BlockingIOError:
+            continue
+
+
+async def _send_all(sock: stdlib_socket.socket, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[sock.send(view) :]
+        except BlockingIOError:
+            await trio.lowlevel.wait_writable(sock)

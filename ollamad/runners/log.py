@@ -1,0 +1,265 @@
+"""What a runner's log tells: memory use and the last error. Bytes in, numbers out, no I/O.
+
+Spec: runners-and-scheduling 2.7; cases in 8.4 and 8.5.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+_MIB = 1024 * 1024
+
+_MARKERS = (
+    "mlx:",
+    "MLX:",
+    "panic:",
+    "fatal error:",
+    "error:",
+    "Error:",
+    "CUDA error",
+    "ROCm error",
+    "cudaMalloc failed",
+    '"ERR"',
+    "error loading model",
+    "GGML_ASSERT",
+    "Deepseek2 does not support K-shift",
+    "signal arrived during cgo execution",
+    "llama_init_from_model:",
+)
+_MARKER = re.compile("|".join(re.escape(marker) for marker in _MARKERS))
+
+_OUT_OF_MEMORY = re.compile(
+    "|".join(
+        (
+            "out of memory",
+            "out of device memory",
+            "cudamalloc failed",
+            "hipmalloc failed",
+            "failed to allocate",
+            "allocation failed",
+            "not enough memory",
+            "insufficient memory",
+            "vk_error_out_of_device_memory",
+            "erroroutofmemory",
+        )
+    ),
+    re.IGNORECASE,
+)
+
+_LAST_ERROR_BYTES = 8192
+
+#: A line longer than this is taken in pieces, so that a runner cannot fill our memory.
+_LINE_BYTES = 64 * 1024
+
+_DEVICE = re.compile(r"using device (\S+) \(.* - (\d+) MiB free")
+_OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
+_OVERFLOW = re.compile(r"common_params_fit_impl:\s+- .*: \d+ layers \( *(\d+) overflowing\)")
+_BUFFER = re.compile(
+    r"^[^:]*?(?P<component>\w+): +(?P<buffer>\S+) +"
+    r"(?P<kind>model|KV|compute|output|RS|LoRA|DSV4 .+? state) buffer size = +(?P<mib>[\d.]+) MiB"
+)
+_PROJECTOR = re.compile(r"estimated worst-case memory usage of mmproj is ([\d.]+) MiB")
+
+#: Endings of buffer names that say how a device's memory is used, not which device it is.
+_DEVICE_SUFFIXES = ("_Mapped", "_REPACK", "_Private")
+
+
+def is_out_of_memory(text: str) -> bool:
+    """Whether ``text`` says that memory ran out, on a device or on the host."""
+    return _OUT_OF_MEMORY.search(text) is not None
+
+
+def is_recoverable_out_of_memory(text: str) -> bool:
+    """Whether the last line tells of a failed allocation that llama.cpp retries by itself."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return bool(
+        lines
+        and is_out_of_memory(lines[-1])
+        and "retrying without pipeline parallelism" in lines[-1]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """Bytes that a runner holds. ``vram`` is part of ``total``; ``per_device`` sums to it."""
+
+    total: int
+    vram: int
+    per_device: dict[str, int] = field(default_factory=dict)
+    #: Free bytes of each device when the load began.
+    free_at_load: dict[str, int] = field(default_factory=dict)
+    gpu_layers: int = 0
+    total_layers: int = 0
+    #: False: the runner printed no buffers, the numbers are the model file's size.
+    measured: bool = True
+
+    def free_estimate(self, device: str, device_total: int) -> int:
+        """Bytes free on ``device`` now, as far as this runner can tell (2.7 rule 9)."""
+        used = self.per_device.get(device, 0)
+        free = device_total - used
+        if device in self.free_at_load:
+            free = min(free, self.free_at_load[device] - used)
+        return max(free, 0)
+
+
+class LogReader:
+    """Reads one runner's combined output as it comes, in pieces of any size.
+
+    ``extra_models``: weights that the runner loads after its main model (a draft).
+    """
+
+    def __init__(self, extra_models: int = 0) -> None:
+        self._extra_models = extra_models
+        self._partial = b""
+        self._reset_numbers()
+        self._last_error = ""
+
+    def reset(self) -> None:
+        """Forget everything: a launch is tried again (2.7 rule 10)."""
+        self._partial = b""
+        self._reset_numbers()
+        self._last_error = ""
+
+    def _reset_numbers(self) -> None:
+        # (component, buffer, kind) -> bytes of each line of this generation.
+        self._buffers: dict[tuple[str, str, str], list[int]] = {}
+        self._generation_complete = False
+        self._models_seen = 0
+        self._free_at_load: dict[str, int] = {}
+        self._gpu_layers = 0
+        self._total_layers = 0
+        self._overflow = 0
+        self._projector_printed = 0
+
+    @property
+    def last_error(self) -> str:
+        return self._last_error
+
+    def clear_error(self) -> None:
+        """The runner is ready: what was printed before says nothing about later failures."""
+        self._last_error = ""
+
+    def feed(self, data: bytes) -> list[str]:
+        """Takes a piece of output and returns the lines that it completes, right-trimmed."""
+        data = self._partial + data
+        *complete, self._partial = data.split(b"\n")
+        if len(self._partial) > _LINE_BYTES:
+            complete.append(self._partial)
+            self._partial = b""
+        lines = [line.decode("utf-8", "replace").rstrip() for line in complete]
+        for line in lines:
+            self._line(line)
+        return lines
+
+    def feed_eof(self) -> list[str]:
+        """The output ended: what is left counts as a line."""
+        return self.feed(b"\n") if self._partial else []
+
+    def _line(self, line: str) -> None:
+        if " MiB" in line or "layers" in line:
+            self._numbers(line)
+        if (marker := _MARKER.search(line)) is not None:
+            self._add_error(line[marker.start() :])
+        elif is_out_of_memory(line):
+            self._add_error(line)
+
+    def _add_error(self, text: str) -> None:
+        joined = f"{self._last_error}\n{text}" if self._last_error else text
+        data = joined.encode()
+        if len(data) > _LAST_ERROR_BYTES:
+            data = data[-_LAST_ERROR_BYTES:]
+            _, line_break, rest = data.partition(b"\n")
+            if line_break:
+                data = rest
+            joined = data.decode("utf-8", "ignore")
+        self._last_error = joined
+
+    def _numbers(self, line: str) -> None:
+        if (found := _BUFFER.match(line)) is not None:
+            self._buffer(
+                found["component"], found["buffer"], found["kind"], int(float(found["mib"]) * _MIB)
+            )
+        elif (found := _DEVICE.search(line)) is not None:
+            self._free_at_load[found[1]] = int(found[2]) * _MIB
+        elif (found := _OFFLOADED.search(line)) is not None:
+            self._gpu_layers, self._total_layers = int(found[1]), int(found[2])
+        elif (found := _OVERFLOW.search(line)) is not None:
+            self._overflow += int(found[1])
+        elif (found := _PROJECTOR.search(line)) is not None:
+            self._projector_printed = int(float(found[1]) * _MIB)
+
+    def _buffer(self, component: str, buffer: str, kind: str, size: int) -> None:
+        # A fit probe prints trial values, and then the load starts over with the weights: that is a
+        # new generation. Within one, a sliding-window model prints two KV lines under one key and a
+        # split model one line a file, so those are summed; work buffers are printed anew when they
+        # are sized anew, so the last one counts.
+        if component == "load_tensors" and kind == "model":
+            if self._generation_complete:
+                self._generation_complete = False
+                if self._models_seen < self._extra_models:
+                    self._models_seen += 1
+                else:
+                    self._models_seen = 0
+                    self._buffers.clear()
+        elif kind not in {"model", "LoRA"}:
+            self._generation_complete = True
+        sizes = self._buffers.setdefault((component, buffer, kind), [])
+        if kind in {"compute", "output"}:
+            sizes.clear()
+        sizes.append(size)
+
+    def memory(self, file_size: int, projector_bytes: int = 0) -> MemoryUse:
+        """Bytes in use as far as the log tells (2.7 rules 1 to 9).
+
+        ``file_size``: bytes of the model file, 0 when unknown. ``projector_bytes``: used when the
+        log does not tell the projector's size.
+        """
+        if not self._buffers:
+            return MemoryUse(
+                total=file_size,
+                vram=file_size,
+                free_at_load=dict(self._free_at_load),
+                gpu_layers=self._gpu_layers,
+                total_layers=self._total_layers,
+                measured=False,
+            )
+        total = file_backed = cpu_mapped = 0
+        per_device: dict[str, int] = {}
+        for (_, buffer, kind), sizes in self._buffers.items():
+            size = sum(sizes)
+            total += size
+            on_device = _is_device_buffer(buffer)
+            mapped = buffer.endswith("_Mapped")
+            if on_device:
+                device = _device(buffer)
+                per_device[device] = per_device.get(device, 0) + size
+            if kind == "model" and (on_device or mapped):
+                file_backed += size
+                if not on_device:
+                    cpu_mapped += size
+        vram = sum(per_device.values())
+        if cpu_mapped > 0 and 0 < file_size < file_backed:
+            # Mapped spans count what was copied to a device a second time.
+            total -= min(cpu_mapped, file_backed - file_size)
+        if 0 < self._total_layers <= self._gpu_layers and self._overflow == 0:
+            total = vram
+        return MemoryUse(
+            total=total + (self._projector_printed or projector_bytes),
+            vram=vram,
+            per_device=per_device,
+            free_at_load=dict(self._free_at_load),
+            gpu_layers=self._gpu_layers,
+            total_layers=self._total_layers,
+        )
+
+
+def _is_device_buffer(name: str) -> bool:
+    return not (name in {"CPU", "BLAS"} or name.startswith("CPU_") or name.endswith("_Host"))
+
+
+def _device(buffer: str) -> str:
+    for suffix in _DEVICE_SUFFIXES:
+        if buffer.endswith(suffix):
+            return buffer.removesuffix(suffix)
+    return buffer
