@@ -1,0 +1,64 @@
+"""What the machine has to run models on, and the lines of the log that say so.
+
+``runners-and-scheduling.md`` 1.13. GPUs are not looked for yet: `discover` finds the processor
+only, and everything above it goes by the devices that it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ollamad.hardware.device import Device
+from ollamad.hardware.memory import SystemMemory, system_memory
+from ollamad.units import human_gib
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """Memory and devices at one moment; without devices models run on the processor."""
+
+    memory: SystemMemory
+    devices: tuple[Device, ...] = ()
+
+
+def discover() -> Hardware:
+    """Ask the machine. May take long (drivers wake up): call it in a thread. Raises nothing."""
+    return Hardware(system_memory())
+
+
+def log_fields(hardware: Hardware) -> Iterator[dict[str, Any]]:
+    """Fields of one ``inference compute`` line for each device, or of one for the processor.
+
+    Discrete devices come first, among equals the one with more free memory.
+    """
+    for device in sorted(hardware.devices, key=lambda d: (d.integrated, -d.free_memory)):
+        yield {
+            "id": device.id,
+            "filter_id": device.filter_id,
+            "library": device.library,
+            "compute": device.compute,
+            "name": device.name,
+            "description": device.description,
+            "libdirs": ",".join(path.name for path in device.library_path),
+            "driver": device.driver,
+            "pci_id": device.pci_id,
+            "type": "iGPU" if device.integrated else "discrete",
+            "total": human_gib(device.total_memory),
+            "available": human_gib(device.free_memory),
+        }
+    if not hardware.devices:
+        yield {
+            "id": "cpu",
+            "library": "cpu",
+            "compute": "",
+            "name": "cpu",
+            "description": "cpu",
+            "libdirs": "ollama",
+            "driver": "",
+            "pci_id": "",
+            "type": "",
+            "total": human_gib(hardware.memory.total),
+            "available": human_gib(hardware.memory.free),
+        }
