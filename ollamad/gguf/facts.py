@@ -1,0 +1,326 @@
+"""What the daemon needs to know about a model file, read once (``modelfile-and-create.md`` 7.1).
+
+Also the facts that a launch depends on (``runners-and-scheduling.md`` 2.2) and those that memory
+depends on (4.7).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+import msgspec
+
+from ollamad.gguf import names
+from ollamad.gguf.file import GGUFFile
+from ollamad.gguf.reader import open_gguf
+from ollamad.gguf.weights import weights_of
+
+#: Published files of these architectures carry their projector among the model's tensors.
+_INLINE_PROJECTOR_ARCHS = frozenset(
+    {
+        "gemma3",
+        "gemma4",
+        "qwen35",
+        "qwen35moe",
+        "qwen25vl",
+        "qwen3vl",
+        "qwen3vlmoe",
+        "mistral3",
+        "deepseekocr",
+        "glmocr",
+        "llama4",
+        "nemotron_h_omni",
+    }
+)
+
+#: Every n-th layer sees the whole context, the others a window, where the file does not say so.
+_WINDOW_PERIODS = {
+    "gemma2": 2,
+    "gemma3": 6,
+    "gemma3n": 5,
+    "cohere2": 4,
+    "exaone4": 4,
+    "gpt-oss": 2,
+    "gptoss": 2,
+}
+
+#: A false ``block_count`` must not make lists of billions.
+_MAX_LAYERS = 4096
+
+#: Nor a false chat template fill the cache: real ones have some kilobytes.
+_LARGEST_CACHED_TEMPLATE = 1 << 20
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """One model file. Sizes in bytes, contexts in tokens; 0, "" and () mean that it does not say.
+
+    ``arch`` is ``unknown`` when the file has none. ``file_type`` is the name, inferred from the
+    tensors when the key is absent. ``head_counts`` and ``kv_head_counts`` have one number a layer
+    (() when the file does not say how many layers there are); ``windowed`` tells per layer whether
+    attention, and so the cache, is limited to ``sliding_window`` tokens. ``layer_bytes``: tensor
+    bytes of each block; ``other_bytes``: of all tensors outside of blocks but the projector's.
+    """
+
+    arch: str = names.UNKNOWN
+    kind: str = ""
+    file_type: str = names.UNKNOWN
+    file_type_id: int | None = None
+    parameter_count: int = 0
+    tensor_count: int = 0
+
+    context_length: int = 0
+    embedding_length: int = 0
+    block_count: int = 0
+    head_counts: tuple[int, ...] = ()
+    kv_head_counts: tuple[int, ...] = ()
+    key_length: int = 0
+    value_length: int = 0
+    sliding_window: int = 0
+    windowed: tuple[bool, ...] = ()
+    expert_count: int = 0
+    nextn_predict_layers: int = 0
+
+    has_pooling: bool = False
+    pooling_type: int | None = None
+    normalize_embeddings: bool | None = None
+    vision: bool = False
+    audio: bool = False
+
+    chat_template: str = ""
+    tokenizer_model: str = ""
+    tokenizer_pre: str = ""
+    vocab_size: int = 0
+    bos_token_id: int | None = None
+    eos_token_id: int | None = None
+    add_bos_token: bool | None = None
+    add_eos_token: bool | None = None
+
+    #: Of projector files; the flags are true when any key with that ending is.
+    projector_type: str = ""
+    vision_projector_type: str = ""
+    has_vision_encoder: bool = False
+    has_audio_encoder: bool = False
+
+    tensor_prefixes: frozenset[str] = frozenset()
+    layer_bytes: tuple[int, ...] = ()
+    other_bytes: int = 0
+    inline_projector_bytes: int = 0
+    tensor_bytes: int = 0
+
+    split_no: int | None = None
+    split_count: int = 0
+
+    version: int = 3
+    big_endian: bool = False
+    alignment: int = 32
+    data_offset: int = 0
+    size: int = 0
+
+    @property
+    def is_embedding(self) -> bool:
+        """Whether it computes embeddings and does not complete text."""
+        return self.has_pooling
+
+    @property
+    def train_context(self) -> int:
+        """The context it was trained with, 0 if the file does not say."""
+        return self.context_length
+
+    @property
+    def offloadable_layers(self) -> int:
+        """Blocks and the output layer."""
+        return self.block_count + 1
+
+    @property
+    def has_inline_projector(self) -> bool:
+        """Whether its own vision tensors are the projector when there is no separate one."""
+        return "v." in self.tensor_prefixes and self.arch in _INLINE_PROJECTOR_ARCHS
+
+    @property
+    def has_builtin_draft(self) -> bool:
+        """Whether it predicts several tokens by itself (MTP)."""
+        if self.nextn_predict_layers > 0:
+            return True
+        return self.arch in {"qwen35", "qwen35moe"} and "mtp." in self.tensor_prefixes
+
+    @property
+    def has_raw_legacy_embeddings(self) -> bool:
+        """Whether ``/api/embeddings`` gives this model's vectors as they are, not normalised."""
+        if not self.has_pooling:
+            return False
+        if self.arch == "bert":
+            if self.tokenizer_model not in {"", "bert"}:
+                return True
+            return self.normalize_embeddings is False
+        return self.arch in {"nomic-bert", "nomic-bert-moe"} and not self.normalize_embeddings
+
+
+def read_facts(path: Path) -> Facts:
+    """The facts of the file at ``path``. Raises FileNotFoundError and GGUFError."""
+    with open_gguf(path) as file:
+        return facts_of(file)
+
+
+class FactsCache:
+    """Facts by path, read again when the file changed. Safe for threads.
+
+    Keeps the ``most`` last used. ``tags`` asks for every model each time.
+    """
+
+    def __init__(self, most: int = 1000) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._facts: OrderedDict[tuple[str, int, int, int], Facts] = OrderedDict()
+
+    def get(self, path: Path) -> Facts:
+        """Raises FileNotFoundError and GGUFError, which are not remembered."""
+        status = os.stat(path)  # noqa: PTH116 (a third of the time of Path.stat's)
+        key = (str(path), status.st_size, status.st_mtime_ns, status.st_ino)
+        with self._lock:
+            facts = self._facts.get(key)
+            if facts is not None:
+                self._facts.move_to_end(key)
+                return facts
+        facts = read_facts(path)
+        if len(facts.chat_template) > _LARGEST_CACHED_TEMPLATE:
+            return facts
+        with self._lock:
+            self._facts[key] = facts
+            while len(self._facts) > self._most:
+                self._facts.popitem(last=False)
+        return facts
+
+
+_cache = FactsCache()
+
+
+def cached_facts(path: Path) -> Facts:
+    """Like ``read_facts``, at the cost of one ``stat`` when the file is known."""
+    return _cache.get(path)
+
+
+def facts_of(file: GGUFFile) -> Facts:
+    """The facts of an opened file. Raises GGUFError if it gets unreadable meanwhile."""
+    block_count = file.get_int("block_count", 0)
+    embedding_length = file.get_int("embedding_length", 0)
+    heads = _per_layer(file.get_ints("attention.head_count"), block_count)
+    kv_heads = _per_layer(file.get_ints("attention.head_count_kv"), block_count) or heads
+    most_heads = max(heads, default=0)
+    head_length = embedding_length // most_heads if most_heads else 0
+    window = file.get_int("attention.sliding_window", 0)
+    tokens = file.get_array("tokenizer.ggml.tokens")
+    number = file.get_int("general.file_type")
+    weights = weights_of(file, min(block_count, _MAX_LAYERS))
+    return Facts(
+        arch=file.arch,
+        kind=file.get_str("general.type", ""),
+        file_type=_inferred_file_type(file) if number is None else names.file_type_name(number),
+        file_type_id=number,
+        parameter_count=file.parameter_count,
+        tensor_count=len(file.tensors),
+        context_length=file.get_int("context_length", 0),
+        embedding_length=embedding_length,
+        block_count=block_count,
+        head_counts=heads,
+        kv_head_counts=_without_recurrent_layers(file, kv_heads),
+        key_length=file.get_int("attention.key_length", head_length),
+        value_length=file.get_int("attention.value_length", head_length),
+        sliding_window=window,
+        windowed=_windowed(file, block_count) if window else (),
+        expert_count=file.get_int("expert_count", 0),
+        nextn_predict_layers=file.get_int("nextn_predict_layers", 0),
+        has_pooling=file.has("pooling_type"),
+        pooling_type=file.get_int("pooling_type"),
+        normalize_embeddings=file.get_bool("normalize_embeddings"),
+        vision=file.has("vision.block_count"),
+        audio=file.has("audio.block_count"),
+        chat_template=file.get_str("tokenizer.chat_template", ""),
+        tokenizer_model=file.get_str("tokenizer.ggml.model", ""),
+        tokenizer_pre=file.get_str("tokenizer.ggml.pre", ""),
+        vocab_size=len(tokens) if tokens is not None else file.get_int("vocab_size", 0),
+        bos_token_id=file.get_int("tokenizer.ggml.bos_token_id"),
+        eos_token_id=file.get_int("tokenizer.ggml.eos_token_id"),
+        add_bos_token=file.get_bool("tokenizer.ggml.add_bos_token"),
+        add_eos_token=file.get_bool("tokenizer.ggml.add_eos_token"),
+        projector_type=_text(file, "clip.projector_type"),
+        vision_projector_type=file.get_str("vision.projector_type", ""),
+        has_vision_encoder=_has_true_key(file, ".has_vision_encoder"),
+        has_audio_encoder=_has_true_key(file, ".has_audio_encoder"),
+        split_no=split_number(file, "split.no"),
+        split_count=split_number(file, "split.count") or 0,
+        version=file.version,
+        big_endian=file.big_endian,
+        alignment=file.alignment,
+        data_offset=file.data_offset,
+        size=file.size,
+        tensor_prefixes=weights.prefixes,
+        layer_bytes=weights.layer_bytes,
+        other_bytes=weights.other_bytes,
+        inline_projector_bytes=weights.projector_bytes,
+        tensor_bytes=weights.total_bytes,
+    )
+
+
+def split_number(file: GGUFFile, key: str) -> int | None:
+    """``split.no``, ``split.count``: 0 … 65535 of any integer type, as written or below A (9.1)."""
+    for name in (key, file.full_key(key)):
+        value = file.metadata.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 65535:
+            return value
+    return None
+
+
+# --- parts of facts_of ----------------------------------------------------------------------------
+
+
+def _text(file: GGUFFile, key: str) -> str:
+    value = file.metadata.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _has_true_key(file: GGUFFile, ending: str) -> bool:
+    return any(key.endswith(ending) and file.metadata[key] is True for key in file.metadata)
+
+
+def _per_layer(numbers: tuple[int, ...], block_count: int) -> tuple[int, ...]:
+    """One number a layer; a single one holds for all, missing ones repeat the largest."""
+    if not numbers or not 0 < block_count <= _MAX_LAYERS:
+        return ()
+    return (numbers + (max(numbers),) * (block_count - len(numbers)))[:block_count]
+
+
+def _without_recurrent_layers(file: GGUFFile, kv_heads: tuple[int, ...]) -> tuple[int, ...]:
+    """Hybrids in which only every n-th layer has attention: the others need no cache."""
+    interval = file.get_int("full_attention_interval", 0)
+    if interval <= 1:
+        return kv_heads
+    return tuple(
+        heads if (layer + 1) % interval == 0 else 0 for layer, heads in enumerate(kv_heads)
+    )
+
+
+def _windowed(file: GGUFFile, block_count: int) -> tuple[bool, ...]:
+    """Per layer, whether attention is limited to the window. False when in doubt: it costs more."""
+    if not 0 < block_count <= _MAX_LAYERS:
+        return ()
+    pattern = file.get_ints("attention.sliding_window_pattern")
+    if len(pattern) > 1:
+        flags = tuple(value != 0 for value in pattern[:block_count])
+        return flags + (False,) * (block_count - len(flags))
+    period = _WINDOW_PERIODS.get(file.arch, 0)
+    if period and pattern and pattern[0]:
+        period = pattern[0]
+    return tuple(period > 0 and layer % period < period - 1 for layer in range(block_count))
+
+
+def _inferred_file_type(file: GGUFFile) -> str:
+    """The type of a file without ``general.file_type`` (4.6): F32, F16 or BF16, else unknown."""
+    kinds = [tensor.type_name for tensor in file.tensors if len(tensor.shape) >= 2]
+    if not kinds or not {"F32", "F16", "BF16"}.issuperset(kinds):
+        return names.UNKNOWN
+    if set(kinds) == {"F32"}:
+        return "F32"
+    return max(("F16", "BF16"), key=kinds.count)
