@@ -66,7 +66,9 @@ class Blobs:
 
         Raises BadRequest, or FileNotFoundError when the blob is missing.
         """
-        os.utime(self.path(digest))
+        path = self.path(digest)
+        path.stat()  # whose error, unlike the next, names the file
+        os.utime(path)
 
     def new(self, in_use: InUse | None = None) -> BlobWriter:
         """Start a blob; its digest joins ``in_use``, if given, before it becomes visible."""
@@ -184,6 +186,7 @@ class BlobWriter:
         self.size = 0
         self._descriptor, self.path = _new_temporary(blobs.directory)
         self._open = True
+        self._finished = False  # renamed or removed: the path may by now be another's
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append ``data``. Raises OSError; the caller aborts."""
@@ -219,18 +222,21 @@ class BlobWriter:
         self._close()
         os.utime(self.path)
         self.path.replace(target)
+        self._finished = True
         sync_directory(target.parent)
         return True
 
     def abort(self) -> None:
         """Remove what was written; nothing happens after a commit or another abort."""
-        if self._open:
+        if not self._finished:
+            self._finished = True
             self._close()
-        self.path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
 
     def _close(self) -> None:
-        self._open = False
-        os.close(self._descriptor)
+        if self._open:
+            self._open = False
+            os.close(self._descriptor)
 
     def __enter__(self) -> BlobWriter:
         return self

@@ -31,6 +31,9 @@ def make_directories(path: Path) -> None:
         for directory in reversed(missing):
             directory.mkdir(mode=0o755, exist_ok=True)
             sync_directory(directory.parent)
+    except FileExistsError as error:
+        text = f"mkdir {error.filename}: not a directory"
+        raise StoreError(f"{text}: ensure path elements are traversable") from error
     except OSError as error:
         text = os_error_text("mkdir", error)
         raise StoreError(f"{text}: ensure path elements are traversable") from error
