@@ -1,0 +1,1 @@
+"""Model registries: the daemon's key, and in time pull and push."""

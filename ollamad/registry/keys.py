@@ -1,0 +1,79 @@
+"""The daemon's key pair, with which requests to registries are signed.
+
+``registry-and-store.md`` 5.1: the same files as the reference, made at the first start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+
+def ensure_key_pair(path: Path, announce: Callable[[str], object]) -> bool:
+    """Make the private key ``path`` and ``path``.pub unless the private key exists.
+
+    ``announce`` gets the lines for the user, each with its newline. Returns whether keys were made.
+    Raises OSError when they cannot be written. A private key without a public one is left alone;
+    a daemon that starts at the same time never sees half a key or another's.
+    """
+    try:
+        path.stat()
+        return False
+    except FileNotFoundError:
+        pass
+    except OSError:
+        # Whatever hides the key will tell those who need it; serving needs none.
+        return False
+    announce(f"Couldn't find '{path}'. Generating new private key.\n")
+    private, public = _new_key_pair()
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not _install(path, private):
+        return False
+    _write_public(path.with_name(path.name + ".pub"), public)
+    announce(f"Your new public key is: \n\n{public.decode()}\n")
+    return True
+
+
+def _new_key_pair() -> tuple[bytes, bytes]:
+    """An unencrypted OpenSSH private key, and the public line with its newline, no comment."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 - first start
+        Ed25519PrivateKey,
+    )
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        PublicFormat,
+    )
+
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    return private, public + b"\n"
+
+
+def _install(path: Path, private: bytes) -> bool:
+    """Put the key in place whole, mode 0600; False if another daemon was quicker."""
+    descriptor, name = tempfile.mkstemp(prefix=".id_ed25519-", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(private)
+            file.flush()
+            os.fsync(file.fileno())
+        # A link, unlike a rename, does not replace a key that has appeared meanwhile.
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        return False
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+    return True
+
+
+def _write_public(path: Path, public: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), "wb") as file:
+        file.write(public)
