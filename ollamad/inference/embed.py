@@ -4,56 +4,31 @@ from __future__ import annotations
 
 import math
 import time
+from array import array
 from typing import Any
 
 import msgspec
 
 from ollamad.errors import BadRequest, OllamadError, RunnerError
-from ollamad.inference.run import (
-    detokenize,
-    forget_all_when_out_of_memory,
-    tokenize,
-)
+from ollamad.inference.run import forget_all_when_out_of_memory
 from ollamad.inference.services import Services, check_runnable
 from ollamad.models.catalog import KnownModel
-from ollamad.scheduler.shell import Lease
+from ollamad.runners.process import Runner
+from ollamad.runners.protocol import INPUT_TOO_LONG
+from ollamad.scheduler.lease import Lease
 from ollamad.wire import EmbeddingRequest, EmbedRequest
 
-TOO_LONG = "the input length exceeds the context length"
-_TOO_LONG_WORDS = (
-    "too large",
-    "context size",
-    "context length",
-    "physical batch size",
-    "exceeds the available context",
-)
+#: Numbers as the runner has them: float32.
+Vector = array[float]
 
 
 class Embedded(msgspec.Struct):
     """``vectors`` in the order of the inputs; durations in nanoseconds, 0 when nothing ran."""
 
-    vectors: list[list[float]]
+    vectors: list[Vector]
     prompt_tokens: int = 0
     total_duration: int = 0
     load_duration: int = 0
-
-
-class _Row(msgspec.Struct):
-    embedding: list[float | None] = msgspec.field(default_factory=list)
-    index: int = 0
-    tokens_evaluated: int = 0
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-
-
-class _Answer(msgspec.Struct):
-    data: list[_Row] = msgspec.field(default_factory=list)
-    usage: _Usage = msgspec.field(default_factory=_Usage)
-
-
-_decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 def checked_input(value: Any) -> list[str]:
@@ -70,7 +45,7 @@ def checked_input(value: Any) -> list[str]:
 async def embed(services: Services, request: EmbedRequest) -> Embedded:
     """One unit vector for each input. Raises OllamadError; failures without a status are 400."""
     started = time.monotonic_ns()
-    services.models.refuse_cloud(request.model, when_empty="model '' not found")
+    services.models.reference(request.model, when_empty="model '' not found")
     texts = checked_input(request.input)
     model = await services.models.find_weights(request.model, when_empty="model '' not found")
     check_runnable(model)
@@ -82,7 +57,7 @@ async def embed(services: Services, request: EmbedRequest) -> Embedded:
         if not texts:
             return Embedded([])
         try:
-            vectors, tokens = await _vectors(services, lease, model, texts, request)
+            vectors, tokens = await _vectors(lease, model, texts, request, spec.options.num_batch)
         except RunnerError as error:
             forget_all_when_out_of_memory(services.scheduler, error)
             raise
@@ -94,7 +69,7 @@ async def embed(services: Services, request: EmbedRequest) -> Embedded:
     )
 
 
-async def legacy_embedding(services: Services, request: EmbeddingRequest) -> list[float]:
+async def legacy_embedding(services: Services, request: EmbeddingRequest) -> Vector:
     """One vector as the runner gives it; every failure of the runner is a 500."""
     model = await services.models.find_weights(request.model, exact=True)
     check_runnable(model)
@@ -103,7 +78,7 @@ async def legacy_embedding(services: Services, request: EmbeddingRequest) -> lis
         spec, keep_alive=request.keep_alive, slot=bool(request.prompt)
     ) as lease:
         if not request.prompt:
-            return []
+            return array("f")
         try:
             vectors, _tokens = await _ask(lease, model, [request.prompt])
         except RunnerError as error:
@@ -115,17 +90,21 @@ async def legacy_embedding(services: Services, request: EmbeddingRequest) -> lis
 
 
 async def _vectors(
-    services: Services, lease: Lease, model: KnownModel, texts: list[str], request: EmbedRequest
-) -> tuple[list[list[float]], int]:
+    lease: Lease[Runner],
+    model: KnownModel,
+    texts: list[str],
+    request: EmbedRequest,
+    num_batch: int,
+) -> tuple[list[Vector], int]:
     limit = _token_limit(lease, model)
     fitted = await _cut(lease, model, texts, limit, truncate=request.truncate is not False)
     try:
         vectors, tokens = await _ask(lease, model, fitted)
-    except BadRequest as error:
-        if request.truncate is False or error.message != TOO_LONG:
+    except RunnerError as error:
+        if request.truncate is False or error.message != INPUT_TOO_LONG:
             raise
         # The batch may hold less than the context does.
-        smaller = min(limit, max(1, lease.num_batch - (lease.num_ctx - limit)))
+        smaller = min(limit, max(1, num_batch - (lease.num_ctx - limit)))
         again = await _cut(lease, model, fitted, smaller, truncate=True)
         if again == fitted:
             raise BadRequest(
@@ -135,13 +114,13 @@ async def _vectors(
     return [_unit(v, request.dimensions) for v in vectors], tokens
 
 
-def _token_limit(lease: Lease, model: KnownModel) -> int:
+def _token_limit(lease: Lease[Runner], model: KnownModel) -> int:
     """Tokens of text that one input may have: the context without the tokens added to it."""
-    return lease.num_ctx - model.adds_bos_to_embeddings - model.adds_eos_to_embeddings
+    return lease.num_ctx - model.special_tokens_of_input
 
 
 async def _cut(
-    lease: Lease, model: KnownModel, texts: list[str], limit: int, *, truncate: bool
+    lease: Lease[Runner], model: KnownModel, texts: list[str], limit: int, *, truncate: bool
 ) -> list[str]:
     """The texts, each within ``limit`` tokens. A text of fewer bytes than that needs no count."""
     out: list[str] = []
@@ -149,61 +128,33 @@ async def _cut(
         if len(text.encode()) <= limit:
             out.append(text)
             continue
-        tokens = await tokenize(lease, text)
+        tokens = await lease.runner.client.tokenize(text)
         if len(tokens) <= limit:
             out.append(text)
         elif not truncate:
-            raise BadRequest(TOO_LONG)
+            raise BadRequest(INPUT_TOO_LONG)
         elif limit <= 0:
             raise BadRequest("input after truncation exceeds maximum context length")
         else:
-            out.append(await detokenize(lease, tokens[:limit]))
+            out.append(await lease.runner.client.detokenize(tokens[:limit]))
     return out
 
 
-async def _ask(lease: Lease, model: KnownModel, texts: list[str]) -> tuple[list[list[float]], int]:
-    body: dict[str, Any] = {"input": texts if len(texts) > 1 else texts[0]}
-    if model.raw_embeddings:
-        body["embd_normalize"] = -1
-    status, data = await lease.runner.client.request_json(
-        "/v1/embeddings", msgspec.json.encode(body)
-    )
-    if status >= 400:
-        raise _refused(status, data)
-    try:
-        answer = _decode_answer(data)
-    except msgspec.DecodeError as error:
-        raise BadRequest(f"unmarshal embedding response: {error}") from error
-    rows = sorted(answer.data, key=lambda row: row.index)
-    if len(rows) != len(texts) or not all(row.embedding for row in rows):
+async def _ask(
+    lease: Lease[Runner], model: KnownModel, texts: list[str]
+) -> tuple[list[Vector], int]:
+    answer = await lease.runner.client.embed(texts, raw=model.raw_embeddings)
+    if len(answer.vectors) != len(texts):
         raise BadRequest("empty embedding response")
-    vectors = [_finite(row.embedding) for row in rows]
-    return vectors, answer.usage.prompt_tokens or sum(r.tokens_evaluated for r in rows)
-
-
-def _finite(values: list[float | None]) -> list[float]:
-    """llama-server writes numbers that are not finite as ``null``."""
-    if None in values:
+    # A sum is finite exactly when all its terms are (float32 cannot overflow a float64).
+    if not all(math.isfinite(sum(vector)) for vector in answer.vectors):
         raise BadRequest("embedding contains NaN or Inf values")
-    return values  # type: ignore[return-value]
+    return answer.vectors, answer.prompt_tokens
 
 
-def _unit(vector: list[float], dimensions: int) -> list[float]:
+def _unit(vector: Vector, dimensions: int) -> Vector:
     """The vector (its first ``dimensions`` numbers) with length 1; a zero vector stays zero."""
     if 0 < dimensions < len(vector):
         vector = vector[:dimensions]
     length = math.hypot(*vector)
-    return [x / length for x in vector] if length else vector
-
-
-def _refused(status: int, body: bytes) -> OllamadError:
-    text = body.decode(errors="replace").strip()
-    message = text
-    try:
-        error = msgspec.json.decode(body)["error"]
-        message = error if isinstance(error, str) else str(error["message"])
-    except (msgspec.DecodeError, KeyError, TypeError):
-        pass  # not the runner's envelope: the text itself is the message
-    if any(words in f"{message} {text}".lower() for words in _TOO_LONG_WORDS):
-        return BadRequest(TOO_LONG)
-    return RunnerError(message.strip(), status=status)
+    return array("f", [x / length for x in vector]) if length else vector

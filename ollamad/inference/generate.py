@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ollamad.errors import BadRequest, OllamadError, RunnerError
 from ollamad.inference.prompt import fitted, rendered
-from ollamad.inference.run import cut_prompt, detokenize, pieces, tokenize
+from ollamad.inference.run import cut_prompt, pieces
 from ollamad.inference.services import (
     Services,
     check_runnable,
@@ -21,8 +21,9 @@ from ollamad.models.catalog import KnownModel
 from ollamad.parsing.stream import CompletionStream, Final, Piece
 from ollamad.prompting.messages import generate_conversation
 from ollamad.prompting.requests import Format, checked_format, completion_body
+from ollamad.runners.process import Runner
+from ollamad.scheduler.lease import Lease
 from ollamad.scheduler.options import Options
-from ollamad.scheduler.shell import Lease
 from ollamad.scheduler.spec import ModelSpec
 from ollamad.wire import DebugInfo, GenerateRequest, GenerateResponse, Think
 
@@ -146,10 +147,10 @@ class _Run:
             assert stream.final is not None
             context = None
             if not request.raw:
-                context = await tokenize(lease, prompt.text + "".join(said))
+                context = await lease.runner.client.tokenize(prompt.text + "".join(said))
             yield [self._last(stream.final, context, prompt.dropped, loaded)]
 
-    async def _prompt(self, lease: Lease) -> _Prompt:
+    async def _prompt(self, lease: Lease[Runner]) -> _Prompt:
         request, model = self._request, self._model
         media = list(request.images or [])
         dropped = 0
@@ -168,7 +169,7 @@ class _Run:
             )
             text, media = await rendered(lease, model, conversation, think=self._think)
             if request.context is not None:
-                text = await detokenize(lease, request.context) + text
+                text = await lease.runner.client.detokenize(request.context) + text
         text = without_doubled_bos(text, adds_bos=model.adds_bos)
         sent: str | list[int] = text
         if request.truncate is not False and not media:

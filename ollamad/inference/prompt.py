@@ -10,16 +10,16 @@ from collections.abc import Sequence
 import msgspec
 
 from ollamad.errors import RunnerError
-from ollamad.inference.run import apply_template, input_tokens
 from ollamad.models.catalog import KnownModel
 from ollamad.prompting.messages import Cut, image_count, length_bound
 from ollamad.prompting.requests import template_body
-from ollamad.scheduler.shell import Lease
+from ollamad.runners.process import Runner
+from ollamad.scheduler.lease import Lease
 from ollamad.wire import Message, Think, Tool
 
 
 async def fitted(
-    lease: Lease,
+    lease: Lease[Runner],
     model: KnownModel,
     messages: list[Message],
     *,
@@ -42,8 +42,8 @@ async def fitted(
     first = True
     while not cut.done:
         try:
-            count = await input_tokens(
-                lease, template_body(cut.candidate, think=think, tools=tools)
+            count = await lease.runner.client.count_input_tokens(
+                template_body(cut.candidate, think=think, tools=tools)
             )
         except RunnerError:
             if first:
@@ -55,7 +55,7 @@ async def fitted(
 
 
 async def rendered(
-    lease: Lease,
+    lease: Lease[Runner],
     model: KnownModel,
     messages: list[Message],
     *,
@@ -66,7 +66,9 @@ async def rendered(
     messages, media = tagged(messages)
     if not model.has_template:
         return messages[-1].content, media
-    return await apply_template(lease, template_body(messages, think=think, tools=tools)), media
+    return await lease.runner.client.apply_template(
+        template_body(messages, think=think, tools=tools)
+    ), media
 
 
 def tagged(messages: Sequence[Message]) -> tuple[list[Message], list[bytes]]:

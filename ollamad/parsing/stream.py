@@ -12,6 +12,13 @@ from typing import Any
 import msgspec
 
 from ollamad.errors import RunnerError
+from ollamad.runners.protocol import (
+    Timings,
+    TokenProbability,
+    ToolCallPiece,
+    decode_chat,
+    decode_completion,
+)
 from ollamad.wire import Logprob, ToolCall, ToolCallFunction, TopLogprob
 
 #: More equal pieces in a row than this end a generation: the model only repeats itself (3.8).
@@ -37,68 +44,6 @@ class Final(msgspec.Struct):
     eval_duration: int = 0
 
 
-class _Timings(msgspec.Struct):
-    cache_n: int = 0
-    prompt_n: int = 0
-    prompt_ms: float = 0.0
-    predicted_n: int = 0
-    predicted_ms: float = 0.0
-
-
-class _Probability(msgspec.Struct):
-    token: str = ""
-    logprob: float | None = None
-    prob: float = 0.0
-    top_logprobs: list[_Probability] | None = None
-    top_probs: list[_Probability] | None = None
-
-
-class _CompletionEvent(msgspec.Struct):
-    content: str = ""
-    stop: bool = False
-    stop_type: str = ""
-    timings: _Timings | None = None
-    completion_probabilities: list[_Probability] | None = None
-    error: Any = None
-
-
-class _ToolFunctionDelta(msgspec.Struct):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class _ToolCallDelta(msgspec.Struct):
-    index: int = 0
-    id: str | None = None
-    function: _ToolFunctionDelta | None = None
-
-
-class _Delta(msgspec.Struct):
-    content: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: list[_ToolCallDelta] | None = None
-
-
-class _ChoiceLogprobs(msgspec.Struct):
-    content: list[_Probability] | None = None
-
-
-class _Choice(msgspec.Struct):
-    delta: _Delta
-    finish_reason: str | None = None
-    logprobs: _ChoiceLogprobs | None = None
-
-
-class _ChatEvent(msgspec.Struct):
-    choices: list[_Choice] | None = None
-    timings: _Timings | None = None
-    error: Any = None
-
-
-_decode_completion = msgspec.json.Decoder(_CompletionEvent).decode
-_decode_chat = msgspec.json.Decoder(_ChatEvent).decode
-
-
 class CompletionStream:
     """Reads ``/completion``. ``top_logprobs``: how many alternatives the client wants."""
 
@@ -113,24 +58,18 @@ class CompletionStream:
 
     def feed(self, payload: bytes) -> Piece | None:
         """Raises RunnerError for an error event and for what is not an event."""
-        try:
-            event = _decode_completion(payload)
-        except msgspec.DecodeError as error:
-            raise _undecodable("llama-server response", error) from error
-        if event.error is not None:
-            raise RunnerError(_error_text(event.error))
+        event = decode_completion(payload)
         piece = None
         if event.content or event.completion_probabilities:
             piece = Piece(
-                content=event.content,
+                content=event.content or "",
                 logprobs=_logprobs(event.completion_probabilities, self._top),
             )
             self._pieces += 1
         if event.stop:
-            reason = "length" if event.stop_type == "limit" else "stop"
-            self.final = _final(reason, event.timings)
+            self.final = _final(event.done_reason, event.timings)
             return piece
-        if self._repeats_itself(event.content):
+        if self._repeats_itself(event.content or ""):
             self.final = Final("stop", eval_count=self._pieces)
             self.abandoned = True
             return None
@@ -160,22 +99,17 @@ class ChatStream:
         """Raises RunnerError for an error event and for what is not an event."""
         if payload == b"[DONE]":
             return None
-        try:
-            event = _decode_chat(payload)
-        except msgspec.DecodeError as error:
-            raise _undecodable("llama-server chat response", error) from error
-        if event.error is not None:
-            raise RunnerError(f"llama-server chat error: {_error_text(event.error)}")
+        event = decode_chat(payload)
         if not event.choices:
             return None
         choice = event.choices[0]
         delta = choice.delta
-        if delta.tool_calls:
+        if delta is not None and delta.tool_calls:
             for call in delta.tool_calls:
                 self._calls.setdefault(call.index, _ToolCallText()).add(call)
         logprobs = choice.logprobs.content if choice.logprobs else None
         piece = None
-        if delta.content or delta.reasoning_content or logprobs:
+        if delta is not None and (delta.content or delta.reasoning_content or logprobs):
             piece = Piece(
                 delta.content or "", delta.reasoning_content or "", _logprobs(logprobs, self._top)
             )
@@ -197,7 +131,7 @@ class _ToolCallText:
         self.name = ""
         self.arguments = ""
 
-    def add(self, delta: _ToolCallDelta) -> None:
+    def add(self, delta: ToolCallPiece) -> None:
         self.id += delta.id or ""
         if delta.function is not None:
             self.name += delta.function.name or ""
@@ -219,28 +153,28 @@ class _ToolCallText:
         )
 
 
-def _final(reason: str, timings: _Timings | None) -> Final:
-    t = timings or _Timings()
+def _final(reason: str, timings: Timings | None) -> Final:
+    t = timings or Timings()
     return Final(
         reason,
-        prompt_eval_count=t.cache_n + t.prompt_n,
-        prompt_eval_duration=int(t.prompt_ms * 1e6),
-        eval_count=t.predicted_n,
-        eval_duration=int(t.predicted_ms * 1e6),
+        prompt_eval_count=t.prompt_eval_count,
+        prompt_eval_duration=t.prompt_eval_ns,
+        eval_count=t.eval_count,
+        eval_duration=t.eval_ns,
     )
 
 
-def _logprobs(entries: list[_Probability] | None, top: int) -> list[Logprob] | None:
+def _logprobs(entries: list[TokenProbability] | None, top: int) -> list[Logprob] | None:
     if not entries:
         return None
     return [
         Logprob(
             token=e.token,
-            logprob=_value(e),
+            logprob=e.value,
             bytes=list(e.token.encode()) or None,
             top_logprobs=[
-                TopLogprob(token=t.token, logprob=_value(t), bytes=list(t.token.encode()) or None)
-                for t in (e.top_logprobs or e.top_probs or [])[:top]
+                TopLogprob(token=t.token, logprob=t.value, bytes=list(t.token.encode()) or None)
+                for t in e.alternatives[:top]
             ]
             or None
             if top
@@ -248,17 +182,3 @@ def _logprobs(entries: list[_Probability] | None, top: int) -> list[Logprob] | N
         )
         for e in entries
     ]
-
-
-def _value(entry: _Probability) -> float:
-    return entry.logprob if entry.logprob else entry.prob
-
-
-def _error_text(error: Any) -> str:
-    if isinstance(error, dict):
-        return str(error.get("message", error))
-    return str(error)
-
-
-def _undecodable(what: str, error: Exception) -> RunnerError:
-    return RunnerError(f"error unmarshalling {what}: {error}")

@@ -38,6 +38,7 @@ class ModelShape(msgspec.Struct, frozen=True, kw_only=True):
     ``windowed``: per layer, whether its cache holds only ``sliding_window`` tokens.
     """
 
+    arch: str = ""
     weight_bytes: int
     extra_bytes: int = 0  # adapters, projectors and the draft
     train_context: int = 0

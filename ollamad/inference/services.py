@@ -1,0 +1,111 @@
+"""What the services share: the parts of the daemon, and the checks that several of them make."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ollamad.errors import (
+    BadRequest,
+    OllamadError,
+    cannot,
+    missing_capability,
+    model_not_found_try_pulling,
+    quoted,
+)
+from ollamad.models.catalog import Catalog, KnownModel
+from ollamad.runners.process import Runner
+from ollamad.scheduler.options import Defaults, Options, resolve, shifts_context
+from ollamad.scheduler.shell import Scheduler
+from ollamad.scheduler.spec import ModelSpec, may_run_parallel
+from ollamad.settings import Settings
+from ollamad.timestamps import UtcClock
+from ollamad.wire import Think
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Services:
+    """One of each, made by the daemon at start. ``defaults`` are known once devices are."""
+
+    settings: Settings
+    models: Catalog
+    scheduler: Scheduler[Runner]
+    defaults: Defaults
+    clock: UtcClock = field(default_factory=UtcClock)
+
+    def prepare(
+        self, model: KnownModel, options: Mapping[str, Any] | None, *, shift: bool | None = None
+    ) -> tuple[ModelSpec, Options]:
+        """What to ask the scheduler for, and the options of this request.
+
+        Raises OllamadError (500) for an option of the wrong type, NotFound for weights that are
+        gone.
+        """
+        if model.stored.model_path is None:
+            raise model_not_found_try_pulling(model.short_name)
+        resolved = resolve(
+            model.stored.params, options, defaults=self.defaults, traits=model.traits
+        )
+        for key in resolved.ignored:
+            log.warning("invalid option provided", extra={"option": key})
+        spec = ModelSpec(
+            key=model.key,
+            name=model.short_name,
+            digest=model.stored.digest,
+            model_path=model.stored.model_path,
+            adapters=model.stored.adapter_paths,
+            projectors=model.stored.projector_paths,
+            draft=model.stored.draft_path,
+            shape=model.shape,
+            families=model.families,
+            is_completion="embedding" not in model.capabilities,
+            options=resolved.options.runner(),
+            auto=resolved.auto,
+            context_shift=shifts_context(shift, model.families),
+            num_keep=resolved.options.num_keep,
+            parallel_allowed=may_run_parallel(
+                "embedding" not in model.capabilities, model.families
+            ),
+            info=model,
+        )
+        return spec, resolved.options
+
+
+def check_top_logprobs(top_logprobs: int) -> None:
+    """http-api.md 8.7: before the model is even looked up."""
+    if not 0 <= top_logprobs <= 20:
+        raise BadRequest("top_logprobs must be between 0 and 20")
+
+
+def check_thinking(model: KnownModel, requested: str, think: Think | None) -> Think | None:
+    """``think`` in force (http-api.md 8.6): a model that can think does so unless told not to."""
+    if "thinking" in model.capabilities:
+        return True if think is None else think
+    if think:
+        raise BadRequest(f"{quoted(requested)} does not support thinking")
+    return None
+
+
+def check_runnable(model: KnownModel) -> None:
+    """http-api.md 6.4, first line: a model that no present runner can run."""
+    if "mllama" in model.families and model.stored.projector_paths:
+        raise OllamadError(
+            "'llama3.2-vision' is no longer compatible with your version of Ollama and has been "
+            "replaced by a newer version. To re-download, run 'ollama pull llama3.2-vision'"
+        )
+
+
+def require(
+    model: KnownModel, requested: str, verb: str, *, insert: bool = False, tools: bool = False
+) -> None:
+    """http-api.md 6.5: raises BadRequest for the capabilities that this request needs and lacks."""
+    if "completion" not in model.capabilities:
+        raise cannot(requested, verb)
+    wanted = {"insert": insert, "tools": tools}
+    missing = [name for name, needed in wanted.items() if needed and name not in model.capabilities]
+    if missing:
+        raise missing_capability(model.name.full, missing)

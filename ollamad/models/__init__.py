@@ -1,0 +1,1 @@
+"""Stored models as the API speaks of them: found by name, listed, shown."""

@@ -1,0 +1,302 @@
+"""Names to models: what a client asks for, found in the store, with the facts of its files.
+
+Source: http-api.md 4 (references and their errors), 12.1 (listing). The disk is read in worker
+threads; a model is read once while its manifest stays the same.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from ollamad.errors import (
+    BadRequest,
+    NotFound,
+    OllamadError,
+    model_not_found,
+    model_not_found_try_pulling,
+)
+from ollamad.gguf.errors import GGUFError
+from ollamad.gguf.facts import Facts, cached_facts
+from ollamad.models.capabilities import capabilities
+from ollamad.scheduler.options import Traits
+from ollamad.scheduler.spec import ModelShape, model_key
+from ollamad.settings import Settings
+from ollamad.store.model import Model, Models
+from ollamad.store.names import Name, Reference, parse_reference
+from ollamad.store.store import Store
+from ollamad.timestamps import local_time
+from ollamad.wire import ListedModel, Message, ModelDetails
+
+log = logging.getLogger(__name__)
+
+DEFAULT_TEMPLATE = "{{ .Prompt }}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownModel:
+    """A stored model with what its files say. ``facts`` is None when the weights are unreadable."""
+
+    stored: Model
+    facts: Facts | None
+    projectors: tuple[Facts, ...]
+    capabilities: tuple[str, ...]
+
+    @property
+    def name(self) -> Name:
+        return self.stored.name
+
+    @property
+    def short_name(self) -> str:
+        return self.stored.short_name
+
+    @property
+    def key(self) -> str:
+        """What identifies it among loaded models."""
+        path = self.stored.model_path
+        return model_key(
+            "" if path is None else str(path),
+            manifest_digest=self.stored.digest,
+            name=self.stored.name.full,
+        )
+
+    @property
+    def system(self) -> str:
+        return self.stored.system
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        return self.stored.messages
+
+    @property
+    def family(self) -> str:
+        return self.stored.config.model_family
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        config = self.stored.config
+        return tuple(dict.fromkeys([config.model_family, *(config.model_families or ())]))
+
+    @property
+    def chat_template(self) -> str:
+        """The template inside the weights, ``""`` for none."""
+        return "" if self.facts is None else self.facts.chat_template
+
+    @property
+    def has_template(self) -> bool:
+        """Whether there is more to a prompt than the user's text."""
+        return bool(self.chat_template) or self.stored.template is not None
+
+    @property
+    def template_in_use(self) -> str:
+        """What ``show`` reports: the template inside the weights, else the stored one."""
+        return self.chat_template or self.stored.template or DEFAULT_TEMPLATE
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether the tokenizer puts a BOS in front by itself (runners-and-scheduling 3.5)."""
+        facts = self.facts
+        return facts is not None and (
+            facts.tokenizer_pre in ("lfm2", "gemma4")
+            or facts.tokenizer_model == "gemma4"
+            or facts.add_bos_token is True
+        )
+
+    @property
+    def special_tokens_of_input(self) -> int:
+        """Tokens that the runner adds to a text that it embeds: BOS, EOS, or both."""
+        facts = self.facts
+        if facts is None:
+            return 0
+        return sum(
+            token is not None and added is not False
+            for token, added in (
+                (facts.bos_token_id, facts.add_bos_token),
+                (facts.eos_token_id, facts.add_eos_token),
+            )
+        )
+
+    @property
+    def raw_embeddings(self) -> bool:
+        return self.facts is not None and self.facts.has_raw_legacy_embeddings
+
+    @property
+    def traits(self) -> Traits:
+        """What the options depend on."""
+        facts = self.facts
+        return Traits(
+            train_context=0 if facts is None else facts.train_context,
+            embedding="embedding" in self.capabilities,
+            vision="vision" in self.capabilities,
+            draft_file=self.stored.draft_path is not None,
+        )
+
+    @property
+    def shape(self) -> ModelShape:
+        """What memory depends on. Raises NotFound when the weights are gone."""
+        facts = self.facts
+        if facts is None:
+            raise model_not_found_try_pulling(self.short_name)
+        return ModelShape(
+            arch=facts.arch,
+            weight_bytes=facts.size,
+            extra_bytes=sum(p.size for p in self.projectors)
+            + sum(
+                path.stat().st_size
+                for path in (*self.stored.adapter_paths, self.stored.draft_path)
+                if path is not None
+            ),
+            train_context=facts.train_context,
+            kv_heads=facts.kv_head_counts,
+            key_length=facts.key_length,
+            value_length=facts.value_length,
+            sliding_window=facts.sliding_window,
+            windowed=facts.windowed,
+        )
+
+
+class Catalog:
+    """Finds models by the names that clients use."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.store = store
+        self._settings = settings
+        self._models = Models(store)
+
+    def reference(self, requested: str, *, when_empty: str = "model is required") -> Reference:
+        """The reference that a client's text is.
+
+        Raises NotFound or BadRequest for a blank one, BadRequest for two source suffixes,
+        Forbidden or OllamadError for cloud models.
+        """
+        if not requested.strip():
+            if when_empty.endswith("not found"):
+                raise NotFound(when_empty)
+            raise BadRequest(when_empty)
+        reference = parse_reference(requested)
+        if reference.source == "cloud":
+            self.refuse_cloud("remote model is unavailable")
+        return reference
+
+    def refuse_cloud(self, operation: str) -> None:
+        """Raises: cloud models are switched off, or (for now) not to be had."""
+        if self._settings.cloud_disabled:
+            raise OllamadError(f"ollama cloud is disabled: {operation}", status=403)
+        raise OllamadError("cloud models are not available in this version", status=501)
+
+    async def find(
+        self, requested: str, *, when_empty: str = "model is required", exact: bool = False
+    ) -> KnownModel:
+        """The model of a generate or chat request. Raises as ``reference``, and NotFound."""
+        model = await self._find(requested, when_empty, exact)
+        if model is None:
+            raise model_not_found(requested)
+        return model
+
+    async def find_weights(
+        self, requested: str, *, when_empty: str = "model is required", exact: bool = False
+    ) -> KnownModel:
+        """The model of an embedding request: one without weights counts as missing, too."""
+        model = await self._find(requested, when_empty, exact)
+        if model is None or model.facts is None:
+            raise model_not_found_try_pulling(requested)
+        return model
+
+    async def _find(self, requested: str, when_empty: str, exact: bool) -> KnownModel | None:
+        reference = self.reference(requested, when_empty=when_empty)
+        name = Name.parse(reference.base)
+        if not name.is_valid:
+            raise BadRequest("invalid model name")
+        model = await self.read(name, exact=exact)
+        if model is not None and model.stored.config.is_remote:
+            if reference.source == "local":
+                return None
+            self.refuse_cloud("remote model is unavailable")
+        return model
+
+    async def read(self, name: Name, *, exact: bool = False) -> KnownModel | None:
+        """The stored model of that name, in whatever spelling it is stored; None without one."""
+        return await trio.to_thread.run_sync(partial(self.read_sync, name, exact=exact))
+
+    def read_sync(self, name: Name, *, exact: bool = False) -> KnownModel | None:
+        try:
+            model = self._models.load(name if exact else self.store.resolve(name))
+        except FileNotFoundError:
+            return None
+        return known(model)
+
+    def list_sync(self) -> list[ListedModel]:
+        """All readable models, the latest change first (12.1)."""
+        models = sorted(
+            map(known, self._models.all()),
+            key=lambda m: (-(m.stored.modified_at_ns // 10**9), m.short_name),
+        )
+        return [listed(model) for model in models]
+
+
+def known(model: Model) -> KnownModel:
+    """``model`` with the facts of its files, as far as they can be read."""
+    facts = None if model.model_path is None else _facts_or_none(model)
+    projectors = tuple(_readable(model.projector_paths, model))
+    return KnownModel(model, facts, projectors, capabilities(model.config, facts, projectors))
+
+
+def _facts_or_none(model: Model) -> Facts | None:
+    assert model.model_path is not None
+    for facts in _readable((model.model_path,), model):
+        return facts
+    return None
+
+
+def _readable(paths: Iterable[Path], model: Model) -> Iterator[Facts]:
+    for path in paths:
+        try:
+            yield cached_facts(path)
+        except (OSError, GGUFError) as error:
+            log.warning(
+                "a file of a model cannot be read",
+                extra={"model": model.short_name, "error": str(error)},
+            )
+
+
+def details(model: KnownModel, *, listed: bool = False) -> ModelDetails:
+    """``details`` of show and ps; ``listed``: of tags, which adds two lengths (7.5)."""
+    config, facts = model.stored.config, model.facts
+    level = config.file_type
+    if level in ("", "unknown") and facts is not None and facts.file_type != "unknown":
+        level = facts.file_type
+    return ModelDetails(
+        parent_model=model.stored.parent,
+        format=config.model_format,
+        family=config.model_family,
+        families=None if config.model_families is None else list(config.model_families),
+        parameter_size=config.model_type,
+        quantization_level=level,
+        context_length=(config.context_length or (facts.context_length if facts else 0))
+        if listed
+        else 0,
+        embedding_length=(config.embedding_length or (facts.embedding_length if facts else 0))
+        if listed
+        else 0,
+    )
+
+
+def listed(model: KnownModel) -> ListedModel:
+    """One entry of tags."""
+    stored = model.stored
+    return ListedModel(
+        name=model.short_name,
+        model=model.short_name,
+        remote_model=stored.config.remote_model,
+        remote_host=stored.config.remote_host,
+        modified_at=local_time(stored.modified_at_ns),
+        size=stored.size,
+        digest=stored.digest,
+        details=details(model, listed=True),
+        capabilities=list(model.capabilities),
+    )
