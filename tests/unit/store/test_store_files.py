@@ -312,6 +312,34 @@ def test_changes_of_other_programs_show_at_once(store: Store) -> None:
     assert store.manifests() == []
 
 
+def test_a_clock_too_coarse_to_show_a_change(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that has just changed may change again within one tick: it is not remembered."""
+    path = write_raw_manifest(store, "h/n/m/t", b'{"layers":[{"size":1}]}')
+    name = Name.parse("h/n/m:t")
+    frozen = path.stat()
+    monkeypatch.setattr(os, "fstat", lambda descriptor: frozen)
+    assert store.read_manifest(name).size == 1
+    path.write_bytes(b'{"layers":[{"size":2}]}')
+    assert store.read_manifest(name).size == 2
+
+
+def test_a_write_that_fails_leaves_what_was_there(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = add_model(store, "m")
+    before = store.read_manifest(name).raw
+    manifest = small_manifest(store, template="new")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        store.write_manifest(name, manifest)
+    assert store.read_manifest(name).raw == before
+    assert manifest_files(store) == ["registry.ollama.ai/library/m/latest"]
+
+
 def test_settled_manifests_are_parsed_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     name = add_model(store, "m")
     monkeypatch.setattr(manifest_files_module, "_SETTLED_NS", -(10**18))
