@@ -15,7 +15,7 @@ import msgspec
 
 from ollamad.gguf import names
 from ollamad.gguf.file import GGUFFile
-from ollamad.gguf.reader import open_gguf
+from ollamad.gguf.reader import MAX_TENSORS, open_gguf
 from ollamad.gguf.weights import weights_of
 
 #: Published files of these architectures carry their projector among the model's tensors.
@@ -112,6 +112,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     split_no: int | None = None
     split_count: int = 0
+    split_tensor_count: int | None = None
 
     version: int = 3
     big_endian: bool = False
@@ -251,6 +252,7 @@ def facts_of(file: GGUFFile) -> Facts:
         has_audio_encoder=_has_true_key(file, ".has_audio_encoder"),
         split_no=split_number(file, "split.no"),
         split_count=split_number(file, "split.count") or 0,
+        split_tensor_count=split_number(file, "split.tensors.count", most=MAX_TENSORS),
         version=file.version,
         big_endian=file.big_endian,
         alignment=file.alignment,
@@ -264,11 +266,11 @@ def facts_of(file: GGUFFile) -> Facts:
     )
 
 
-def split_number(file: GGUFFile, key: str) -> int | None:
-    """``split.no``, ``split.count``: 0 … 65535 of any integer type, as written or below A (9.1)."""
+def split_number(file: GGUFFile, key: str, *, most: int = 65535) -> int | None:
+    """``split.no`` and the like: 0 … ``most`` of any integer type, as written or below A (9.1)."""
     for name in (key, file.full_key(key)):
         value = file.metadata.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 65535:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most:
             return value
     return None
 

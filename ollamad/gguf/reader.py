@@ -58,7 +58,7 @@ def open_gguf(path: Path, *, strict: bool = False) -> GGUFFile:
     """
     source = FileSource(path)
     try:
-        return _read(source, strict=strict)
+        return read_source(source, strict=strict)
     except BaseException:
         source.close()
         raise
@@ -66,10 +66,11 @@ def open_gguf(path: Path, *, strict: bool = False) -> GGUFFile:
 
 def read_bytes(data: bytes, *, strict: bool = False) -> GGUFFile:
     """The same for a file in memory. Raises GGUFError."""
-    return _read(BytesSource(data), strict=strict)
+    return read_source(BytesSource(data), strict=strict)
 
 
-def _read(source: FileLike, *, strict: bool) -> GGUFFile:
+def read_source(source: FileLike, *, strict: bool = False) -> GGUFFile:
+    """The same for anything that can be read at positions. Raises GGUFError."""
     cursor = Cursor(source)
     version = _read_version(cursor)
     tensor_count = cursor.u64()
