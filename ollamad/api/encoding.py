@@ -1,0 +1,126 @@
+"""JSON as the API writes it, to the byte (http-api.md 3.2). Pure.
+
+Compact, keys in the order of the Structs, ``<``, ``>``, ``&`` and the two Unicode line separators
+escaped, integral floats without ``.0``. Events pass at the speed of the C encoder: the rules that
+it does not know are applied only to bytes that need them.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from ollamad.store.json_text import number
+
+JSON = "application/json; charset=utf-8"
+#: Non-streaming results of create, pull and push, and errors before the first event of a stream.
+PLAIN_JSON = "application/json"
+NDJSON = "application/x-ndjson"
+
+_encode = msgspec.json.Encoder().encode
+# As numbers, because looking for a byte by its number is several times faster than by its text.
+_LESS, _GREATER, _AMPERSAND, _SEPARATOR = b"<>&\xe2"
+_SEPARATORS = (("\u2028".encode(), b"\\u2028"), ("\u2029".encode(), b"\\u2029"))
+# What the C encoder writes in another form: 1.0, 1e-5, 1e16 to 1e308. Text may look like it too.
+_ODD_FRACTION = re.compile(rb"\.0")
+_ODD_EXPONENT = re.compile(rb"e[-123]")
+_STRING_OR_FLOAT = re.compile(
+    rb'"(?:[^"\\]+|\\.)*"|-?[0-9]+(?:\.[0-9]+(?:e[-+]?[0-9]+)?|e[-+]?[0-9]+)'
+)
+
+
+def encode(value: Any) -> bytes:
+    """``value`` (Structs, containers, text, numbers) as JSON without a final newline.
+
+    Floats that are not finite become ``null``; half surrogate pairs become U+FFFD.
+    """
+    try:
+        encoded = _encode(value)
+    except UnicodeEncodeError:
+        encoded = _encode(_well_formed(msgspec.to_builtins(value)))
+    if _ODD_FRACTION.search(encoded) or _ODD_EXPONENT.search(encoded):
+        encoded = _STRING_OR_FLOAT.sub(_plain_number, encoded)
+    # Outside of strings none of these bytes occur, so plain replacement is exact.
+    if _LESS in encoded:
+        encoded = encoded.replace(b"<", b"\\u003c")
+    if _GREATER in encoded:
+        encoded = encoded.replace(b">", b"\\u003e")
+    if _AMPERSAND in encoded:
+        encoded = encoded.replace(b"&", b"\\u0026")
+    if _SEPARATOR in encoded:
+        for separator, escape in _SEPARATORS:
+            encoded = encoded.replace(separator, escape)
+    return encoded
+
+
+def encode_lines(events: Iterable[Any]) -> bytes:
+    """Events that arrived together as NDJSON, to be sent with one write (http-api.md 7.2)."""
+    return b"".join([encode(event) + b"\n" for event in events])
+
+
+def error_object(message: str) -> bytes:
+    """``{"error": message}`` without a newline (http-api.md 6.1)."""
+    return encode({"error": message})
+
+
+def float32_array(values: Sequence[float]) -> bytes:
+    """``values`` rounded to 32-bit floats, each with the fewest digits that read back as it.
+
+    The form of ``/api/embed``. Values must be finite. Put it into a Struct as ``msgspec.Raw``.
+    """
+    singles = array("f", values)
+    texts = _formatted("%.7g", singles)
+    for place in _changed(texts, singles):
+        single = singles[place]
+        text = f"{single:.8g}"
+        texts[place] = text if array("f", (float(text),))[0] == single else f"{single:.9g}"
+    for place, text in enumerate(texts):
+        # Seven digits without trailing zeros are the fewest, but for this: with a first digit of 8
+        # or 9 the rounding to seven can miss a value that six digits name.
+        if "e" in text or text.lstrip("-0.")[:1] in ("8", "9"):
+            texts[place] = _shortest(singles[place], text)
+    return f"[{','.join(texts)}]".encode()
+
+
+def float64_array(values: Sequence[float]) -> bytes:
+    """``values`` rounded to 32-bit floats and widened again: the form of ``/api/embeddings``."""
+    return encode(array("f", values).tolist())
+
+
+def _formatted(form: str, singles: array[float]) -> list[str]:
+    if not singles:
+        return []
+    return (",".join([form] * len(singles)) % tuple(singles)).split(",")
+
+
+def _changed(texts: list[str], singles: array[float]) -> list[int]:
+    read_back = array("f", map(float, texts))
+    if read_back == singles:
+        return []
+    return [place for place, single in enumerate(singles) if read_back[place] != single]
+
+
+def _shortest(single: float, text: str) -> str:
+    shorter = f"{single:.6g}"
+    if array("f", (float(shorter),))[0] == single:
+        text = shorter
+    return number(float(text)) if "e" in text else text
+
+
+def _plain_number(match: re.Match[bytes]) -> bytes:
+    token = match[0]
+    return token if token.startswith(b'"') else number(float(token)).encode()
+
+
+def _well_formed(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_well_formed(item) for item in value]
+    if isinstance(value, dict):
+        return {_well_formed(key): _well_formed(item) for key, item in value.items()}
+    return value
