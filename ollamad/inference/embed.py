@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from array import array
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -19,7 +19,7 @@ from ollamad.scheduler.lease import Lease
 from ollamad.wire import EmbeddingRequest, EmbedRequest
 
 #: Numbers as the runner has them: float32.
-Vector = array[float]
+Vector: TypeAlias = "array[float]"
 
 
 class Embedded(msgspec.Struct):
