@@ -34,6 +34,9 @@ _READ_BYTES = 65536
 #: A poll of ``/health`` that takes longer counts as silence (2.8).
 _HEALTH_LIMIT_S = 0.2
 
+#: Failures to connect that say nothing about the runner.
+_OUR_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
 STOPPED = (
     "model runner has unexpectedly stopped, this may be due to resource limitations or an "
     "internal error, check ollama server logs for details"
@@ -271,7 +274,9 @@ class RunnerClient:
     async def _connect_or_explain(self) -> stdlib_socket.socket:
         try:
             return await self._connect()
-        except OSError:
+        except OSError as error:
+            if error.errno in _OUR_FAULT:
+                raise RunnerError(f"cannot connect to the runner: {error.strerror}") from error
             raise await self._stopped() from None
 
     async def _connect(self) -> stdlib_socket.socket:

@@ -1,0 +1,111 @@
+"""The private directory and what a dead daemon leaves (2.5, 2.13)."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ollamad.runners.rundir import RunDirectory, clean_leftovers, default_base, start_time
+
+
+@pytest.fixture
+def sleeper() -> "subprocess.Popen[bytes]":
+    process = subprocess.Popen(
+        [sys.executable, "-S", "-c", "import time; time.sleep(60)"], start_new_session=True
+    )
+    yield process  # type: ignore[misc]
+    process.kill()
+    process.wait()
+
+
+def abandon(directory: RunDirectory) -> None:
+    """What SIGKILL does to the daemon: the lock goes, the files stay."""
+    os.close(directory._lock)
+    directory._lock = -1
+
+
+def test_it_is_private_and_removed(tmp_path: Path) -> None:
+    directory = RunDirectory.create(tmp_path)
+    assert stat.S_IMODE(directory.path.stat().st_mode) == 0o700
+    first, second = directory.socket_path(), directory.socket_path()
+    assert first != second
+    assert first is not None
+    assert Path(first).parent == directory.path
+    directory.close()
+    assert list(tmp_path.iterdir()) == []
+    directory.close()
+
+
+def test_a_path_that_is_too_long_for_a_socket(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 90)
+    deep.mkdir()
+    directory = RunDirectory.create(deep)
+    assert directory.socket_path() is None
+
+
+def test_leftovers_of_a_dead_daemon_are_cleaned(
+    tmp_path: Path, sleeper: "subprocess.Popen[bytes]"
+) -> None:
+    dead = RunDirectory.create(tmp_path)
+    dead.record(sleeper.pid)
+    alive = RunDirectory.create(tmp_path)
+    abandon(dead)
+    assert clean_leftovers(tmp_path) == [sleeper.pid]
+    assert sleeper.wait(5) == -9
+    assert not dead.path.exists()
+    assert alive.path.exists()
+
+
+def test_a_living_daemons_runners_are_left_alone(
+    tmp_path: Path, sleeper: "subprocess.Popen[bytes]"
+) -> None:
+    directory = RunDirectory.create(tmp_path)
+    directory.record(sleeper.pid)
+    assert clean_leftovers(tmp_path) == []
+    assert sleeper.poll() is None
+    directory.close()
+
+
+@pytest.mark.parametrize("started", [None, 1.0, "x"])
+def test_a_process_that_only_has_the_number_is_left_alone(
+    tmp_path: Path, sleeper: "subprocess.Popen[bytes]", started: object
+) -> None:
+    dead = RunDirectory.create(tmp_path)
+    record = {"pid": sleeper.pid, "started": started}
+    (dead.path / "runner-1.json").write_text(json.dumps(record))
+    (dead.path / "runner-2.json").write_text("not json")
+    abandon(dead)
+    assert clean_leftovers(tmp_path) == []
+    assert sleeper.poll() is None
+    assert not dead.path.exists()
+
+
+def test_directories_that_are_not_private_are_not_touched(tmp_path: Path) -> None:
+    name = f"ollamad-{os.getuid()}-"
+    (tmp_path / f"{name}open").mkdir(mode=0o755)
+    victim = tmp_path / "victim"
+    victim.mkdir(mode=0o700)
+    (tmp_path / f"{name}link").symlink_to(victim)
+    (tmp_path / f"{name}file").write_text("")
+    clean_leftovers(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
+    assert list(victim.iterdir()) == []
+
+
+def test_start_times_tell_processes_apart(sleeper: "subprocess.Popen[bytes]") -> None:
+    assert start_time(os.getpid()) == start_time(os.getpid()) is not None
+    assert start_time(sleeper.pid) != start_time(os.getpid())
+    assert start_time(2**22 + 1) is None
+
+
+def test_the_runtime_directory_is_preferred(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert default_base() == tmp_path
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/nonexistent")
+    assert default_base() != Path("/nonexistent")
