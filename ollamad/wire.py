@@ -267,6 +267,22 @@ class ChatResponse(_Body, kw_only=True):
     prompt_truncated: int = 0
 
 
+class EmbedResponse(_Body, kw_only=True):
+    """``embeddings``: each vector already encoded, float32 with its shortest digits."""
+
+    model: str
+    embeddings: list[msgspec.Raw]
+    total_duration: Nanoseconds = 0
+    load_duration: Nanoseconds = 0
+    prompt_eval_count: int = 0
+
+
+class EmbeddingResponse(_Body, kw_only=True):
+    """``embedding``: the vector already encoded."""
+
+    embedding: msgspec.Raw
+
+
 class ModelDetails(_Body, kw_only=True):
     """``families`` is a list or ``null``; the last two are of ``tags`` only."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ollamad.api import library, native
 from ollamad.api.context import Context
 from ollamad.api.responses import Response, json_response, text_response
 from ollamad.api.routing import Route
@@ -22,4 +23,20 @@ ROUTES: tuple[Route, ...] = (
     Route("HEAD", "/", running),
     Route("GET", "/api/version", version),
     Route("HEAD", "/api/version", version),
+    Route("GET", "/api/status", library.get_status),
+    Route("GET", "/api/tags", library.get_tags),
+    Route("HEAD", "/api/tags", library.get_tags),
+    Route("GET", "/api/ps", library.get_ps),
+    Route("POST", "/api/show", library.post_show),
+    Route("POST", "/api/generate", native.post_generate),
+    Route("POST", "/api/chat", native.post_chat),
+    Route("POST", "/api/embed", native.post_embed),
+    Route("POST", "/api/embeddings", native.post_embeddings),
+    Route("POST", "/api/create", library.post_create),
+    Route("POST", "/api/pull", library.post_pull),
+    Route("POST", "/api/push", library.post_push),
+    Route("POST", "/api/copy", library.post_copy),
+    Route("DELETE", "/api/delete", library.delete_model),
+    Route("HEAD", "/api/blobs/:digest", library.head_blob),
+    Route("POST", "/api/blobs/:digest", library.post_blob),
 )

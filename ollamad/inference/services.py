@@ -21,6 +21,7 @@ from ollamad.scheduler.options import Defaults, Options, resolve, shifts_context
 from ollamad.scheduler.shell import Scheduler
 from ollamad.scheduler.spec import ModelSpec, may_run_parallel
 from ollamad.settings import Settings
+from ollamad.store.name_locks import NameLocks
 from ollamad.timestamps import UtcClock
 from ollamad.wire import Think
 
@@ -36,6 +37,7 @@ class Services:
     scheduler: Scheduler[Runner]
     defaults: Defaults
     clock: UtcClock = field(default_factory=UtcClock)
+    name_locks: NameLocks = field(default_factory=NameLocks)
 
     def prepare(
         self, model: KnownModel, options: Mapping[str, Any] | None, *, shift: bool | None = None

@@ -1,0 +1,178 @@
+"""Stored and loaded models on the wire: tags, ps, show, copy, delete, blobs, create
+(http-api.md 12 to 14)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+import msgspec
+import trio
+
+from ollamad.api.context import Context
+from ollamad.api.encoding import PLAIN_JSON, encode_lines
+from ollamad.api.responses import Response, empty_response, json_response, stream_response
+from ollamad.create.apply import create_events
+from ollamad.errors import BadRequest, NotFound, OllamadError, model_not_found, quoted
+from ollamad.models import manage
+from ollamad.models.catalog import details
+from ollamad.models.show import show
+from ollamad.scheduler.lease import LoadedModel
+from ollamad.store.digests import check_digest
+from ollamad.store.names import Name
+from ollamad.timestamps import local_time
+from ollamad.wire import (
+    FOREVER,
+    CloudStatus,
+    CopyRequest,
+    CreateRequest,
+    DeleteRequest,
+    ListResponse,
+    ProcessResponse,
+    Progress,
+    PullRequest,
+    PushRequest,
+    RunningModel,
+    ShowRequest,
+    StatusResponse,
+)
+
+#: Editors that want to see the name they asked for as the model's base name (12.3).
+_COPILOT = "GitHubCopilotChat/"
+
+
+async def get_tags(context: Context) -> Response:
+    models = await trio.to_thread.run_sync(context.services.models.list_sync)
+    return json_response(ListResponse(models=models))
+
+
+async def get_ps(context: Context) -> Response:
+    now = time.time_ns()
+    loaded = context.services.scheduler.loaded()
+    return json_response(ProcessResponse(models=[_running(model, now) for model in loaded]))
+
+
+def _running(loaded: LoadedModel, now: int) -> RunningModel:
+    return RunningModel(
+        name=loaded.name,
+        model=loaded.name,
+        size=loaded.size,
+        digest=loaded.digest,
+        details=msgspec.structs.replace(details(loaded.info), parent_model=""),
+        expires_at=local_time(now + min(loaded.expires_in, FOREVER)),
+        size_vram=loaded.size_vram,
+        context_length=loaded.num_ctx,
+    )
+
+
+async def get_status(context: Context) -> Response:
+    settings = context.services.settings
+    return json_response(
+        StatusResponse(
+            cloud=CloudStatus(disabled=settings.cloud_disabled, source=settings.cloud_source)
+        )
+    )
+
+
+async def post_show(context: Context) -> Response:
+    request = await context.decode(ShowRequest)
+    requested = request.model or request.name
+    services = context.services
+    reference = services.models.reference(requested)
+    name = Name.parse(reference.base)
+    if not name.is_valid:
+        raise BadRequest("invalid model name")
+    model = await services.models.read(name)
+    if model is None:
+        raise model_not_found(name.short)
+    if model.stored.config.is_remote:
+        if reference.source == "local":
+            raise model_not_found(requested)
+        if services.settings.cloud_disabled:
+            services.models.refuse_cloud("remote model details are unavailable")
+    answer = await trio.to_thread.run_sync(show, model, request)
+    if context.header("user-agent").startswith(_COPILOT):
+        answer.model_info["general.basename"] = requested
+    return json_response(answer)
+
+
+async def post_copy(context: Context) -> Response:
+    request = await context.decode(CopyRequest)
+    store = context.services.models.store
+    await trio.to_thread.run_sync(manage.copy, store, request.source, request.destination)
+    return empty_response()
+
+
+async def delete_model(context: Context) -> Response:
+    request = await context.decode(DeleteRequest)
+    store = context.services.models.store
+    gone = await trio.to_thread.run_sync(manage.delete, store, request.model or request.name)
+    if gone is not None:
+        context.services.scheduler.expire(str(gone))
+    return empty_response()
+
+
+async def head_blob(context: Context) -> Response:
+    digest = context.parameters["digest"]
+    check_digest(digest)
+    if not await trio.to_thread.run_sync(context.services.models.store.has_blob, digest):
+        raise NotFound(f"blob {quoted(digest)} not found")
+    return empty_response()
+
+
+async def post_blob(context: Context) -> Response:
+    """Stream the body to disk while hashing it; nothing of it is kept in memory (13.4)."""
+    digest = context.parameters["digest"]
+    check_digest(digest)
+    store = context.services.models.store
+    if await trio.to_thread.run_sync(store.has_blob, digest):
+        return empty_response()
+    with await trio.to_thread.run_sync(store.new_blob) as blob:
+        async for chunk in context.chunks():
+            await trio.to_thread.run_sync(blob.write, chunk)
+        result = await trio.to_thread.run_sync(blob.commit)
+    if result.digest != digest:
+        raise BadRequest(f"digest mismatch, expected {quoted(digest)}, got {quoted(result.digest)}")
+    return empty_response(201)
+
+
+async def post_create(context: Context) -> Response:
+    request = await context.decode(CreateRequest)
+    services = context.services
+    events = create_events(services.models.store, request, locks=services.name_locks)
+    return await _progress(events, request.stream)
+
+
+async def post_pull(context: Context) -> Response:
+    request = await context.decode(PullRequest)
+    reference = context.services.models.reference(
+        request.model or request.name, when_empty="invalid model name"
+    )
+    if not Name.parse(reference.base).is_valid:
+        raise BadRequest("invalid model name")
+    raise OllamadError("pulling models is not available in this version", status=501)
+
+
+async def post_push(context: Context) -> Response:
+    request = await context.decode(PushRequest)
+    if not (request.model or request.name):
+        raise BadRequest("model is required")
+    raise OllamadError("pushing models is not available in this version", status=501)
+
+
+async def _progress(events: AsyncIterator[Progress], stream: bool | None) -> Response:
+    """Events as a stream, or the last one alone for ``stream: false`` (7.7)."""
+    if stream is not False:
+        return await stream_response(_lines(events))
+    last: Progress | None = None
+    async with aclosing(events):  # type: ignore[type-var]
+        async for event in events:
+            last = event
+    return json_response(last, content_type=PLAIN_JSON)
+
+
+async def _lines(events: AsyncIterator[Progress]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(events):  # type: ignore[type-var]
+        async for event in events:
+            yield encode_lines([event])

@@ -1,0 +1,83 @@
+"""generate, chat, embed on the wire: decode, call the service, encode (http-api.md 9 to 11)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+import msgspec
+
+from ollamad.api.context import Context
+from ollamad.api.encoding import (
+    JSON,
+    encode_lines,
+    float32_array,
+    float64_array,
+)
+from ollamad.api.responses import Response, json_response, stream_response
+from ollamad.inference import chat, generate
+from ollamad.inference.embed import embed, legacy_embedding
+from ollamad.wire import (
+    ChatRequest,
+    EmbeddingRequest,
+    EmbeddingResponse,
+    EmbedRequest,
+    EmbedResponse,
+    GenerateRequest,
+)
+
+E = TypeVar("E", bound=msgspec.Struct)
+
+
+async def post_generate(context: Context) -> Response:
+    request = await context.decode(GenerateRequest)
+    answer = await generate.generate(context.services, request)
+    return await _answer(answer, request.stream, generate.whole)
+
+
+async def post_chat(context: Context) -> Response:
+    request = await context.decode(ChatRequest)
+    answer = await chat.chat(context.services, request)
+    return await _answer(answer, request.stream, chat.whole)
+
+
+async def _answer(
+    answer: E | AsyncGenerator[list[E], None],
+    stream: bool | None,
+    whole: Callable[[list[E]], E],
+) -> Response:
+    """One object is sent as it is; events are streamed, or put together for ``stream: false``."""
+    if isinstance(answer, msgspec.Struct):
+        return json_response(answer)
+    if stream is False:
+        async with aclosing(answer):
+            return json_response(whole([event async for batch in answer for event in batch]))
+    return await stream_response(_lines(answer))
+
+
+async def _lines(events: AsyncGenerator[list[Any], None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(events):
+        async for batch in events:
+            yield encode_lines(batch)
+
+
+async def post_embed(context: Context) -> Response:
+    request = await context.decode(EmbedRequest)
+    embedded = await embed(context.services, request)
+    return json_response(
+        EmbedResponse(
+            model=request.model,
+            embeddings=[msgspec.Raw(float32_array(vector)) for vector in embedded.vectors],
+            total_duration=embedded.total_duration,
+            load_duration=embedded.load_duration,
+            prompt_eval_count=embedded.prompt_tokens,
+        ),
+        content_type=JSON,
+    )
+
+
+async def post_embeddings(context: Context) -> Response:
+    request = await context.decode(EmbeddingRequest)
+    vector = await legacy_embedding(context.services, request)
+    return json_response(EmbeddingResponse(embedding=msgspec.Raw(float64_array(vector))))
