@@ -1,0 +1,88 @@
+"""The parts of the running daemon, put together: the only place that knows all of them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from ollamad.hardware import Hardware, discover, system_memory
+from ollamad.hardware.discovery import log_fields
+from ollamad.inference.services import Services
+from ollamad.launcher import Launcher
+from ollamad.log import fields
+from ollamad.models.catalog import Catalog
+from ollamad.runners.kinds import Found
+from ollamad.runners.process import Runner
+from ollamad.runners.rundir import RunDirectory
+from ollamad.scheduler.core import Core
+from ollamad.scheduler.options import Defaults, context_tier
+from ollamad.scheduler.shell import Scheduler
+from ollamad.scheduler.sizing import Limits, MemoryReading
+from ollamad.settings import Settings
+from ollamad.store.store import Store
+from ollamad.units import human_gib
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def running_services(
+    settings: Settings, store: Store, kinds: Found, rundir: RunDirectory
+) -> AsyncIterator[Services]:
+    """The services with a scheduler that runs. Leaving stops every runner."""
+    hardware = await trio.to_thread.run_sync(discover)
+    defaults = _defaults(settings, hardware)
+    _log_hardware(hardware, defaults)
+    # Two nurseries: the scheduler ends first, and needs the runners' tasks to stop them.
+    async with trio.open_nursery() as runners, trio.open_nursery() as supervised:
+        launcher = Launcher(runners, rundir, settings, kinds=kinds)
+        core = Core(limits(settings, hardware))
+        scheduler: Scheduler[Runner] = Scheduler(core, launcher, _read_memory)
+        await supervised.start(scheduler.run)
+        yield Services(
+            settings=settings,
+            models=Catalog(store, settings),
+            scheduler=scheduler,
+            defaults=defaults,
+        )
+        supervised.cancel_scope.cancel()
+
+
+def limits(settings: Settings, hardware: Hardware) -> Limits:
+    """The scheduler's part of the settings."""
+    return Limits(
+        max_queue=settings.max_queue,
+        max_loaded=settings.max_loaded_models,
+        parallel=max(1, settings.num_parallel),
+        keep_alive=settings.keep_alive,
+        memory_guard=sys.platform != "darwin",
+        flash_attention=settings.flash_attention,
+        kv_cache_type=settings.kv_cache_type,
+        device_count=len(hardware.devices),
+    )
+
+
+def _defaults(settings: Settings, hardware: Hardware) -> Defaults:
+    sizes = [device.total_memory for device in hardware.devices]
+    return Defaults(
+        context_length=settings.context_length, tier=context_tier(sizes, settings.gpu_overhead)
+    )
+
+
+def _log_hardware(hardware: Hardware, defaults: Defaults) -> None:
+    for line in log_fields(hardware):
+        logger.info("inference compute", extra=fields(**line))
+    total = sum(device.total_memory for device in hardware.devices)
+    logger.info(
+        "vram-based default context",
+        extra=fields(total_vram=human_gib(total), default_num_ctx=defaults.tier),
+    )
+
+
+async def _read_memory() -> MemoryReading:
+    memory = await trio.to_thread.run_sync(system_memory, abandon_on_cancel=True)
+    return MemoryReading(total=memory.total, free=memory.free, swap_free=memory.swap_free)
