@@ -19,6 +19,7 @@ VERBOSE_BYTES = 64 << 20
 VERBOSE_ELEMENTS = 4 << 20
 
 _F32 = struct.Struct("<f")
+_SMALLEST_NORMAL = 2.0**-126
 
 
 def model_info(file: GGUFFile, verbose: bool) -> dict[str, Any]:
@@ -47,7 +48,8 @@ def shortest_float32(value: float) -> float:
     """The double with the fewest decimal digits among those that round to this float32: 0.1."""
     if value.is_integer() and abs(value) < 2**24:
         return value
-    for digits in (6, 7, 8):
+    # Six digits always survive a normal float32, so that fewer are found among those as well.
+    for digits in range(1 if abs(value) < _SMALLEST_NORMAL else 6, 9):
         candidate = float(f"{value:.{digits}g}")
         try:
             if _F32.unpack(_F32.pack(candidate))[0] == value:
