@@ -222,7 +222,7 @@ def test_shortest_float32(value: float) -> None:
     mantissa = repr(short).partition("e")[0].replace(".", "").strip("-0")
     for digits in range(1, len(mantissa)):
         fewer = float(f"{value:.{digits - 1}e}")
-        assert fewer > 3.4028235e38 or as_float32(fewer) != value
+        assert abs(fewer) > 3.4028235e38 or as_float32(fewer) != value
 
 
 @pytest.mark.parametrize("value", [0.1, 1e-05, 0.010071029, 3.4028235e38, 1e-45, 1.0, 16777216.0])
