@@ -48,6 +48,9 @@ class Launch:
     #: Bytes of the projector's tensors: llama-server does not print them (2.7).
     projector_bytes: int = 0
     embedding: bool = False
+    #: How vectors of tokens become one (``mean``, ``cls``, ``last``, ``rank``); "" leaves it to the
+    #: model's metadata.
+    pooling: str = ""
     #: Tokens a batch; 0 leaves llama-server's own default.
     num_batch: int = 0
     #: Layers to offload; -1 leaves it to llama-server.
@@ -185,6 +188,8 @@ def _draft(launch: Launch) -> list[str]:
 
 def _additions(launch: Launch) -> list[str]:
     out: list[str] = []
+    if launch.pooling:
+        out += ["--pooling", launch.pooling]
     if launch.kv_unified:
         out += ["--kv-unified", "--kv-unified-per-slot", str(slot_context(launch))]
     if launch.cache_ram_mib is not None:

@@ -153,6 +153,7 @@ def test_one_cache_for_all_slots_keeps_each_slot_to_its_context() -> None:
     [
         ({"cache_ram_mib": 0}, ["--cache-ram", "0", "--no-slots", "--fit", "off"]),
         ({"fit": True}, ["--no-slots"]),
+        ({"pooling": "rank"}, ["--pooling", "rank", "--no-slots", "--fit", "off"]),
         ({"slot_save_path": "/s"}, ["--slot-save-path", "/s", "--fit", "off"]),
     ],
 )
