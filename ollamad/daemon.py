@@ -107,7 +107,8 @@ def run(prepared: Prepared) -> int:
     """Serve until a signal, then stop in order. Returns the exit status."""
     import trio  # noqa: PLC0415 - clients can already connect
 
-    from ollamad import assembly, serving  # noqa: F401, PLC0415 - before the loop that they fill
+    from ollamad import assembly  # noqa: F401, PLC0415 - takes long, so not while the loop runs
+    from ollamad.api import server  # noqa: F401, PLC0415
 
     try:
         trio.run(_run, prepared)
@@ -123,8 +124,8 @@ async def _run(prepared: Prepared) -> None:
     import trio  # noqa: PLC0415
 
     from ollamad.api.app import create_app  # noqa: PLC0415
+    from ollamad.api.server import Server  # noqa: PLC0415
     from ollamad.assembly import running_services  # noqa: PLC0415
-    from ollamad.serving import Server, hypercorn_config  # noqa: PLC0415
 
     settings = prepared.settings
     with trio.open_signal_receiver(*_signals()) as signals:
@@ -132,7 +133,7 @@ async def _run(prepared: Prepared) -> None:
             settings, prepared.store, prepared.kinds, prepared.rundir
         ) as services:
             app = create_app(services, checks_host=is_loopback(prepared.listener))
-            server = Server(app, hypercorn_config())
+            server = Server(app)
             async with trio.open_nursery() as nursery:
                 await nursery.start(server.run, prepared.listener)
                 notify("READY=1")
