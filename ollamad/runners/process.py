@@ -186,6 +186,12 @@ class Runner:
             theirs.close()
         self._control = ours
 
+    async def _abandon(self) -> None:
+        """Ends a process that nobody supervises."""
+        assert self._process is not None
+        self._close_control()
+        self._finish(await self._process.wait())
+
     async def _supervise(self, task_status: trio.TaskStatus[None]) -> None:
         process = self._process
         assert process is not None
@@ -363,6 +369,12 @@ async def start_runner(
         # The shield: from here to the task's first line nobody would kill the process.
         with trio.CancelScope(shield=True):
             await nursery.start(runner._supervise)
+    except BaseException:
+        # The nursery is closed already: nobody watches the process, so it ends here.
+        with trio.CancelScope(shield=True):
+            await runner._abandon()
+        raise
+    try:
         await runner._wait_ready(load_timeout_ns)
     except BaseException:
         with trio.CancelScope(shield=True):

@@ -310,3 +310,21 @@ async def test_stop_that_is_cancelled_still_ends_the_runner(start_fake: Any) -> 
     with trio.move_on_after(0.02):
         await runner.stop(grace=60)
     assert runner.exited.is_set()
+
+
+async def test_a_nursery_that_is_closed_takes_no_runner(
+    rundir: RunDirectory, fake_kind: RunnerKind
+) -> None:
+    async with trio.open_nursery() as closed:
+        pass
+    ended: list[Runner] = []
+    with pytest.raises(RuntimeError, match="closed"):
+        await start_runner(
+            closed,
+            fake_kind,
+            Launch(model_path="/b", num_ctx=256, environment={"FAKE_RUNNER": "{}"}),
+            rundir=rundir,
+            load_timeout_ns=10**10,
+            on_exit=ended.append,
+        )
+    assert [runner.exit_text for runner in ended] == ["signal: killed"]
