@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from ollamad.errors import BadRequest, OllamadError, RunnerError
-from ollamad.inference.prompt import fitted, rendered
+from ollamad.inference.prompt import check_format, fitted, rendered
 from ollamad.inference.run import cut_prompt, pieces
 from ollamad.inference.services import (
     Services,
@@ -113,7 +113,7 @@ class _Run:
         async with self._services.scheduler.lease(
             self._spec, keep_alive=self._request.keep_alive
         ) as lease:
-            prompt = await self._prompt(lease)
+            prompt = await self._prompt(lease, None)
         return GenerateResponse(
             model=self._request.model,
             created_at=self._services.clock.now(),
@@ -128,7 +128,7 @@ class _Run:
         request, services = self._request, self._services
         async with services.scheduler.lease(self._spec, keep_alive=request.keep_alive) as lease:
             loaded = time.monotonic_ns()
-            prompt = await self._prompt(lease)
+            prompt = await self._prompt(lease, fmt)
             body = completion_body(
                 prompt.sent,
                 self._options,
@@ -150,11 +150,12 @@ class _Run:
                 context = await lease.runner.client.tokenize(prompt.text + "".join(said))
             yield [self._last(stream.final, context, prompt.dropped, loaded)]
 
-    async def _prompt(self, lease: Lease[Runner]) -> _Prompt:
+    async def _prompt(self, lease: Lease[Runner], fmt: Format | None) -> _Prompt:
         request, model = self._request, self._model
         media = list(request.images or [])
         dropped = 0
         if request.raw:
+            await check_format(lease, fmt)
             text = request.prompt
         else:
             conversation = generate_conversation(
@@ -167,7 +168,7 @@ class _Run:
             conversation, dropped = await fitted(
                 lease, model, conversation, think=self._think, truncate=request.truncate
             )
-            text, media = await rendered(lease, model, conversation, think=self._think)
+            text, media = await rendered(lease, model, conversation, think=self._think, fmt=fmt)
             if request.context is not None:
                 text = await lease.runner.client.detokenize(request.context) + text
         text = without_doubled_bos(text, adds_bos=model.adds_bos)

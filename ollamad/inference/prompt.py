@@ -12,7 +12,7 @@ import msgspec
 from ollamad.errors import RunnerError
 from ollamad.models.catalog import KnownModel
 from ollamad.prompting.messages import Cut, image_count, length_bound
-from ollamad.prompting.requests import template_body
+from ollamad.prompting.requests import Format, template_body
 from ollamad.runners.process import Runner
 from ollamad.scheduler.lease import Lease
 from ollamad.wire import Message, Think, Tool
@@ -61,14 +61,26 @@ async def rendered(
     *,
     think: Think | None,
     tools: Sequence[Tool] | None = None,
+    fmt: Format | None = None,
 ) -> tuple[str, list[bytes]]:
-    """The prompt for ``/completion`` and its media, each tagged ``[img-N]`` in the prompt."""
+    """The prompt for ``/completion`` and its media, each tagged ``[img-N]`` in the prompt.
+
+    Raises RunnerError (400) for a ``fmt`` that the runner cannot compile.
+    """
     messages, media = tagged(messages)
     if not model.has_template:
+        await check_format(lease, fmt)
         return messages[-1].content, media
     return await lease.runner.client.apply_template(
-        template_body(messages, think=think, tools=tools)
+        template_body(messages, think=think, tools=tools, fmt=fmt)
     ), media
+
+
+async def check_format(lease: Lease[Runner], fmt: Format | None) -> None:
+    """Raises RunnerError (400) for a schema that the runner cannot compile."""
+    if fmt is not None and fmt.schema is not None:
+        nothing = Message(role="user", content="")
+        await lease.runner.client.apply_template(template_body([nothing], fmt=fmt))
 
 
 def tagged(messages: Sequence[Message]) -> tuple[list[Message], list[bytes]]:

@@ -138,14 +138,7 @@ def chat_body(
     }
     body.update(_template_fields(think, tools))
     if fmt is not None:
-        body["response_format"] = (
-            {
-                "type": "json_schema",
-                "json_schema": {"name": "schema", "schema": msgspec.Raw(fmt.schema)},
-            }
-            if fmt.schema
-            else {"type": "json_object"}
-        )
+        body["response_format"] = _response_format(fmt)
     if logprobs:
         body["logprobs"] = True
         body["top_logprobs"] = max(top_logprobs, 1)
@@ -153,12 +146,29 @@ def chat_body(
 
 
 def template_body(
-    messages: Sequence[Message], *, think: Think | None, tools: Sequence[Tool] | None = None
+    messages: Sequence[Message],
+    *,
+    think: Think | None = None,
+    tools: Sequence[Tool] | None = None,
+    fmt: Format | None = None,
 ) -> bytes:
-    """The body of ``POST /apply-template`` and of the token count: what the template reads."""
+    """The body of ``POST /apply-template`` and of the token count: what the template reads.
+
+    With ``fmt`` the runner also checks the schema, which ``/completion`` does not: it would drop
+    one that it cannot compile and answer without any constraint.
+    """
     body: dict[str, Any] = {"messages": [message_for_runner(m) for m in messages]}
     body.update(_template_fields(think, tools))
+    if fmt is not None:
+        body["response_format"] = _response_format(fmt)
     return msgspec.json.encode(body)
+
+
+def _response_format(fmt: Format) -> dict[str, Any]:
+    if fmt.schema is None:
+        return {"type": "json_object"}
+    schema = {"name": "schema", "schema": msgspec.Raw(fmt.schema)}
+    return {"type": "json_schema", "json_schema": schema}
 
 
 def _template_fields(think: Think | None, tools: Sequence[Tool] | None) -> dict[str, Any]:

@@ -160,6 +160,7 @@ def test_json_format(daemon: Daemon, path: str) -> None:
             "type": "object",
             "properties": {"legs": {"type": "integer"}, "furry": {"type": "boolean"}},
             "required": ["legs", "furry"],
+            "additionalProperties": False,
         },
     }
     answer = daemon.post(path, body)
@@ -170,12 +171,17 @@ def test_json_format(daemon: Daemon, path: str) -> None:
     assert isinstance(decoded["furry"], bool)
 
 
-def test_a_schema_that_cannot_be_compiled(daemon: Daemon) -> None:
-    status, error = refused(
-        daemon,
-        "/api/generate",
-        {"model": "smollm2", "prompt": "x", "format": {"type": "nonsense"}},
-    )
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/api/generate", {"prompt": "x"}),
+        ("/api/generate", {"prompt": "x", "raw": True}),
+        ("/api/chat", {"messages": [{"role": "user", "content": "x"}]}),
+    ],
+)
+def test_a_schema_that_cannot_be_compiled(daemon: Daemon, path: str, fields: Any) -> None:
+    body = {"model": "smollm2", "format": {"type": "nonsense"}, "options": FIXED, **fields}
+    status, error = refused(daemon, path, body)
     assert status == 400
     assert "unrecognized type nonsense" in error
 
