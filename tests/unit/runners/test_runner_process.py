@@ -24,13 +24,25 @@ async def start(starter: Any, script: dict[str, Any] | None = None, **options: A
     return runner
 
 
+def state(pid: int) -> str:
+    """The kernel's letter for the process; ``X`` when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "X"
+
+
 def alive(pid: int) -> bool:
     """Whether the process runs; a zombie that waits for its parent does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state not in "ZX"
+    return state(pid) not in "ZX"
+
+
+async def halt(pid: int) -> None:
+    """Stops the process, and returns when it does not run any more: signals cross each other."""
+    os.kill(pid, signal.SIGSTOP)
+    with trio.fail_after(5):
+        while state(pid) != "T":  # noqa: ASYNC110 - it is no child of ours: nothing to wait on
+            await trio.sleep(0.002)
 
 
 def exists(path: str) -> bool:
@@ -138,19 +150,18 @@ async def test_health_errors_then_ready(start_fake: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "text"),
+    "script",
     [
-        ({"listen_ms": 60_000}, ""),
-        ({"listen_ms": 60_000, "log": ["error: bad thing"]}, "error: bad thing"),
-        ({"health": [{"status": 503, "body": {"status": "loading model"}}]}, ""),
-        ({"health": [{"status": 500, "body": {"status": "error", "message": "weird"}}]}, ""),
+        {"listen_ms": 60_000},
+        {"health": [{"status": 503, "body": {"status": "loading model"}}]},
+        {"health": [{"status": 500, "body": {"status": "error", "message": "weird"}}]},
     ],
 )
-async def test_a_stall(start_fake: Any, script: dict[str, Any], text: str) -> None:
+async def test_a_stall(start_fake: Any, script: dict[str, Any]) -> None:
     ended: list[Runner] = []
     with pytest.raises(LoadError) as caught:
         await start_fake(script, load_timeout_ns=200_000_000, on_exit=ended.append)
-    assert str(caught.value) == f"timed out waiting for llama-server to start - {text}"
+    assert str(caught.value) == "timed out waiting for llama-server to start - "
     assert not alive(ended[0].pid)
 
 
@@ -209,7 +220,7 @@ async def test_a_runner_that_ignores_the_polite_signal_is_killed(start_fake: Any
 
 async def test_a_stopped_runner_is_killed(start_fake: Any) -> None:
     runner = await start(start_fake)
-    os.kill(runner.pid, signal.SIGSTOP)
+    await halt(runner.pid)
     await runner.stop(grace=0.05)
     assert runner.exit_text == "signal: killed"
     assert not alive(runner.pid)
@@ -221,7 +232,7 @@ async def test_a_hanging_shim_does_not_save_the_runner(
     monkeypatch.setattr("ollamad.runners.process._KILL_GRACE_S", 0.05)
     runner = await start(start_fake)
     assert runner._process is not None
-    os.kill(runner._process.pid, signal.SIGSTOP)
+    await halt(runner._process.pid)
     await runner.stop(grace=0)
     assert runner.exited.is_set()
     await gone(runner.pid)
