@@ -46,11 +46,10 @@ def serve_main(argv: Sequence[str]) -> int:
     A second signal ends the process at once, with 128 and the signal's number.
     """
     try:
-        if argv:
-            raise UsageError(f"accepts 0 arg(s), received {len(argv)}")
-        settings = Settings.load(os.environ)
         with _stopping_early():
-            return run(prepare(settings))
+            if argv:
+                raise UsageError(f"accepts 0 arg(s), received {len(argv)}")
+            return run(prepare(Settings.load(os.environ)))
     except OllamadError as error:
         print(f"Error: {error.message}", file=sys.stderr)
         return 1
