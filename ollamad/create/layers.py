@@ -193,7 +193,7 @@ def _imported_layer(
         size=file.size,
         status=existing_layer(file.digest),
         # A file name as the origin of weights would break what reads it as a model's name (4.6).
-        from_="" if media_type == MEDIA_MODEL or parts else file.name,
+        from_="" if media_type == MEDIA_MODEL else file.name,
         weights=weights,
         imported=True,
         parts=parts,

@@ -191,5 +191,5 @@ class _Reader:
         """An error at the character that showed it; a line end counts as already passed."""
         position = self.position
         if self._peek() in ("\r", "\n"):
-            position += 2 if self.text.startswith("\r\n", position) else 1
+            position += 1
         return ModelfileError(f"(line {self._line_of(position)}): {message}")

@@ -190,8 +190,7 @@ def _files_of(path: Path, *, adapter: bool = False) -> list[Path]:
             real = (path / name).resolve(strict=True)
             check_inside(root, real)
             resolved.append(real)
-        # A link and the file it points to are one file.
-        return list(dict.fromkeys(resolved))
+        return resolved
     except OSError as error:
         raise ModelfileError(os_error_text("stat", error)) from error
 
@@ -202,6 +201,7 @@ def _sniff(path: Path) -> str:
 
 
 def _digest_map(paths: list[Path], digests: Mapping[Path, str]) -> dict[str, str] | None:
+    # A link and the file it points to are one file.
     names = names_sent(dict.fromkeys(map(str, paths)))
     for name in names.values():
         try:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.creating import CONFIG_OF_G, VALIDATING, Creator, G, digest_of, gguf
 
+from ollamad.create.apply import create_events
 from ollamad.create.layers import DetectedTemplate
 from ollamad.gguf.facts import read_facts
 from ollamad.gguf.reader import open_gguf, read_bytes
@@ -18,7 +20,7 @@ from ollamad.gguf.writer import Tensor, fresh
 from ollamad.store.digests import blob_filename
 from ollamad.store.names import Name
 from ollamad.store.store import Store
-from ollamad.wire import Progress
+from ollamad.wire import CreateRequest, Progress
 
 END = ["writing manifest", "success"]
 
@@ -464,6 +466,15 @@ async def test_a_text_replaced_in_the_model_itself_is_removed(with_a: Creator) -
     await with_a.events(**{"from": "p1"}, model="p1", system="two")
     assert blob_filename(digest_of(b"one")) not in with_a.blobs()
     assert with_a.texts("p1") == [("system", b"two")]
+
+
+async def test_removed_means_removed_when_success_is_told(with_a: Creator) -> None:
+    await with_a.events(**{"from": "a"}, model="p1", system="one")
+    request = CreateRequest(from_="p1", model="p1", system="two")
+    async with aclosing(create_events(with_a.store, request, locks=with_a.locks)) as events:
+        async for event in events:
+            gone = not with_a.store.has_blob(digest_of(b"one"))
+            assert gone == (event.status == "success")
 
 
 async def test_nothing_is_removed_without_pruning(tmp_path: Path) -> None:
