@@ -118,8 +118,6 @@ class Cursor:
         length = self.u64()
         if length > limit:
             raise _string_too_long(length, limit)
-        if length > self.left:
-            raise unexpected_end_of_file()
         return length
 
     def _check(self, count: int) -> None:

@@ -400,6 +400,14 @@ def test_cache_follows_the_file(tmp_path: Path) -> None:
         cache.get(path)
 
 
+def test_cache_keeps_no_huge_templates(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    cache = FactsCache()
+    for length, kept in ((1 << 20, True), ((1 << 20) + 1, False)):
+        path.write_bytes(header([ARCH, ("tokenizer.chat_template", STRING, "x" * length)]))
+        assert (cache.get(path) is cache.get(path)) is kept
+
+
 # --- capabilities ---------------------------------------------------------------------------------
 
 
@@ -485,6 +493,7 @@ CLIP = arch("clip")
         ([CLIP, ("clip.has_vision_encoder", BOOL, False)], "model"),
         ([CLIP, ("clip.has_vision_encoder", BOOL, True), ("clip.block_count", U32, 1)], "model"),
         ([ARCH, ("clip.has_vision_encoder", BOOL, True)], "model"),
+        ([ARCH, ("llama.has_vision_encoder", BOOL, True)], "model"),
     ],
 )
 def test_media_kind(keys: list[raw.Key], kind: str) -> None:

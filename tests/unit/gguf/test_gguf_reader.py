@@ -14,7 +14,7 @@ from ollamad.gguf import names
 from ollamad.gguf.cursor import MAX_HEADER
 from ollamad.gguf.errors import GGUFError
 from ollamad.gguf.reader import has_magic, open_gguf, read_bytes, read_source
-from ollamad.gguf.source import BytesSource
+from ollamad.gguf.source import BytesSource, FileSource
 from ollamad.gguf.values import Array
 
 MAX_U64 = 2**64 - 1
@@ -150,6 +150,10 @@ def test_big_endian_with_swapped_magic() -> None:
     assert file.tensors[0].shape == (4,)
 
 
+def test_swapped_magic_means_that_all_is_swapped() -> None:
+    assert refused(header(magic=b"FUGG")) == "unsupported GGUF version 50331648"
+
+
 def test_big_endian_with_normal_magic() -> None:
     file = read_bytes(header([], order=">"))
     assert file.big_endian
@@ -188,6 +192,11 @@ def test_every_truncation_is_refused() -> None:
     data = header(keys, [("w", [4, 2], 0, 0)])
     for end in range(len(data)):
         assert "EOF" in refused(data[:end])
+
+
+def test_last_string_of_an_array_is_cut() -> None:
+    data = header([ARCH, ("list", raw.ARRAY, (raw.STRING, ["a", "bc"]))])
+    assert refused(data[:-1]) == "unexpected EOF"
 
 
 @pytest.mark.parametrize(
@@ -242,7 +251,7 @@ def test_array_too_long() -> None:
 
 @pytest.mark.parametrize("element_type", [raw.U8, raw.F64, raw.STRING])
 def test_array_longer_than_the_file(element_type: int) -> None:
-    head = struct.pack("<IQ", element_type, 1 << 20) + b"\0" * 9
+    head = struct.pack("<IQ", element_type, 1 << 20) + b"\0" * 16
     assert refused(header([("k", raw.ARRAY, head)])) == "unexpected EOF"
 
 
@@ -437,6 +446,30 @@ def test_file_that_got_shorter(tmp_path: Path) -> None:
             array.read()
 
 
+def test_file_that_was_changed_under_us(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(header([ARCH, ("list", raw.ARRAY, (raw.STRING, ["abc", "d"]))]))
+    with open_gguf(path) as file:
+        array = file.metadata["list"]
+        assert isinstance(array, Array)
+        first, second = array.span.start, array.span.start + 11
+        for at, length in ((second, 2), (first, 100), (first, 8)):
+            with path.open("r+b") as changed:
+                changed.seek(at)
+                changed.write(struct.pack("<Q", length))
+            with pytest.raises(GGUFError, match="unexpected EOF"):
+                array.read()
+
+
+def test_what_is_appended_later_does_not_exist(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"12")
+    source = FileSource(path)
+    path.write_bytes(b"1234")
+    assert source.read(4, 1) == b"2"
+    source.close()
+
+
 def test_what_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         open_gguf(tmp_path / "none")
@@ -461,6 +494,7 @@ def test_descriptor_is_closed(tmp_path: Path) -> None:
     before = len(list(descriptors.iterdir()))
     open_gguf(path).close()
     open_gguf(path)  # dropped without being closed
-    with pytest.raises(GGUFError):
+    with pytest.raises(GGUFError) as caught:
         open_gguf(bad)
+    assert caught.traceback  # which keeps all frames alive
     assert len(list(descriptors.iterdir())) == before
