@@ -152,9 +152,7 @@ def test_what_is_not_there_is_a_model_name(name: str, tmp_path: Path) -> None:
     assert build(f"FROM {name}\n", tmp_path).request.from_ == name
 
 
-@pytest.mark.parametrize(
-    "text", ["./nope", "a b.gguf", "../x/a.gguf", "/nope/nope", "~/no.file"]
-)
+@pytest.mark.parametrize("text", ["./nope", "a b.gguf", "../x/a.gguf", "/nope/nope", "~/no.file"])
 def test_a_missing_path_is_told_here(text: str, tmp_path: Path) -> None:
     message = failure(f"FROM {text}\n", tmp_path)
     assert message.startswith("stat /")
