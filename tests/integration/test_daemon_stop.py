@@ -49,7 +49,7 @@ class Asking:
     """A request whose answer is read line by line; ``end`` reads the rest."""
 
     def __init__(self, daemon: Daemon, body: dict[str, Any]) -> None:
-        self.connection = HTTPConnection("127.0.0.1", daemon.port, timeout=60)
+        self.connection = HTTPConnection("127.0.0.1", daemon.port, timeout=20)
         self.connection.request("POST", "/api/chat", json.dumps(body).encode())
         self._response: HTTPResponse | None = None
 
@@ -113,7 +113,7 @@ def test_a_daemon_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
         [sys.executable, "-c", ignoring], env=daemon.env, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
-        next(line for line in process.stderr if "Listening on" in line)
+        next(line for line in process.stderr if "inference compute" in line)  # signals are heard
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGTERM)
         rest = process.stderr.read()
@@ -179,7 +179,7 @@ def test_an_answer_that_has_not_begun_is_503(with_model: Callable[..., Daemon]) 
 
 
 def test_those_who_wait_are_turned_away_at_once(with_model: Callable[..., Daemon]) -> None:
-    daemon = with_model(OLLAMAD_SHUTDOWN_GRACE="60")
+    daemon = with_model(OLLAMAD_SHUTDOWN_GRACE="-1")
     with asking(daemon, ENDLESS) as first:
         first.line()
         with asking(daemon, ENDLESS) as second:
