@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import msgspec
@@ -161,18 +161,18 @@ async def post_push(context: Context) -> Response:
     raise OllamadError("pushing models is not available in this version", status=501)
 
 
-async def _progress(events: AsyncIterator[Progress], stream: bool | None) -> Response:
+async def _progress(events: AsyncGenerator[Progress, None], stream: bool | None) -> Response:
     """Events as a stream, or the last one alone for ``stream: false`` (7.7)."""
     if stream is not False:
         return await stream_response(_lines(events))
     last: Progress | None = None
-    async with aclosing(events):  # type: ignore[type-var]
+    async with aclosing(events):
         async for event in events:
             last = event
     return json_response(last, content_type=PLAIN_JSON)
 
 
-async def _lines(events: AsyncIterator[Progress]) -> AsyncGenerator[bytes, None]:
-    async with aclosing(events):  # type: ignore[type-var]
+async def _lines(events: AsyncGenerator[Progress, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(events):
         async for event in events:
             yield encode_lines([event])

@@ -1,12 +1,17 @@
-"""What a model can do, from its config, its weights' metadata and its projector.
+"""What a stored model can do: its config and all of its files together (prompting.md 6). Pure.
 
-Source: prompting.md 1.3 and 6. Pure. Go templates and named parsers add to this when they are run.
+Go templates and named parsers add to this when they are run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ollamad.gguf.capabilities import (
+    model_capabilities,
+    projector_capabilities,
+    template_capabilities,
+)
 from ollamad.gguf.facts import Facts
 from ollamad.store.config import ConfigBlob
 
@@ -18,32 +23,12 @@ def capabilities(
     found: dict[str, None] = dict.fromkeys(config.capabilities)
     if facts is not None:
         found.update(dict.fromkeys(template_capabilities(facts.chat_template)))
-        found["embedding" if facts.has_pooling else "completion"] = None
-        if facts.vision:
-            found["vision"] = None
-        if facts.audio:
-            found["audio"] = None
+        found.update(dict.fromkeys(model_capabilities(facts)))
     for projector in projectors:
-        found["vision"] = None
-        if projector.has_audio_encoder and projector.vision_projector_type != "gemma3nv":
-            found["audio"] = None
+        found.update(dict.fromkeys(projector_capabilities(projector)))
     families = {config.model_family, *(config.model_families or ())}
     if families & {"gptoss", "gpt-oss"}:
         found["thinking"] = None
     if "nemotron_h_omni" in families or (facts is not None and facts.arch == "nemotron_h_omni"):
         found.pop("audio", None)
     return tuple(found)
-
-
-def template_capabilities(template: str) -> list[str]:
-    """``tools`` and ``thinking`` as a chat template's text shows them (1.3)."""
-    found = []
-    if "tools" in template or "tool_call" in template:
-        found.append("tools")
-    if ("<think>" in template and "</think>" in template) or (
-        ("content.split('</think>')" in template or 'content.split("</think>")' in template)
-        and "reasoning_content" not in template
-        and "<SPECIAL_12>" not in template
-    ):
-        found.append("thinking")
-    return found

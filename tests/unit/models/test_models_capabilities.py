@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from ollamad.gguf.facts import Facts
-from ollamad.models.capabilities import capabilities, template_capabilities
+from ollamad.models.capabilities import capabilities
 from ollamad.store.config import EMPTY_CONFIG
 
 JINJA = "{% if tools %}x{% endif %}<think></think>"
@@ -42,19 +42,3 @@ def facts(arch: str = "llama", **fields: Any) -> Facts:
 def test_cases(config: dict[str, Any], weights: Any, projectors: Any, expected: str) -> None:
     found = capabilities(msgspec.structs.replace(EMPTY_CONFIG, **config), weights, projectors)
     assert " ".join(found) == expected
-
-
-@pytest.mark.parametrize(
-    ("template", "expected"),
-    [
-        ("", []),
-        ("{{ tools }}", ["tools"]),
-        ("tool_call", ["tools"]),
-        ("<think> only", []),
-        ("content.split('</think>')", ["thinking"]),
-        ("content.split('</think>') reasoning_content", []),
-        ("content.split('</think>') <SPECIAL_12>", []),
-    ],
-)
-def test_templates(template: str, expected: list[str]) -> None:
-    assert template_capabilities(template) == expected
