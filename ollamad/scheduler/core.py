@@ -403,14 +403,11 @@ class Core:
     def _start(
         self, request: WaitingRequest, launch: LaunchPlan, now: int, actions: list[Action]
     ) -> None:
-        spec = _with_options(
-            request.spec,
-            num_ctx=launch.num_ctx,
-            num_batch=launch.num_batch,
-            use_mmap=launch.use_mmap,
-        )
+        spec = _in_force(request.spec, launch)
+        runner_id = self._next_runner
+        self._next_runner += 1
         self._runners[spec.key] = RunnerRecord(
-            id=self._next_runner,
+            id=runner_id,
             spec=spec,
             plan=launch,
             keep_alive=self.limits.keep_alive,
@@ -418,8 +415,9 @@ class Core:
             started=now,
             is_retry=request.is_retry,
         )
-        actions.append(Start(runner_id=self._next_runner, spec=spec, plan=launch))
-        self._next_runner += 1
+        # Whoever caused a load can use it, whatever it was told; else it would reload for ever.
+        request.judged = (runner_id, True)
+        actions.append(Start(runner_id=runner_id, spec=spec, plan=launch))
         self._memory_changed()
 
     def _condemn_for(
@@ -472,6 +470,15 @@ class Core:
         slots = sum(runner.plan.parallel for runner in self._runners.values()) or 1
         seconds = self._mean_hold * len(self._waiting) // slots // 10**9
         return min(_LONGEST_RETRY_AFTER, max(1, seconds))
+
+
+def _in_force(spec: ModelSpec, launch: LaunchPlan) -> ModelSpec:
+    """``spec`` with the options that the launch really has, and which of them we chose."""
+    chosen = _with_options(
+        spec, num_ctx=launch.num_ctx, num_batch=launch.num_batch, use_mmap=launch.use_mmap
+    )
+    auto = msgspec.structs.replace(spec.auto, use_mmap=spec.options.use_mmap is None)
+    return msgspec.structs.replace(chosen, auto=auto)
 
 
 def _with_options(spec: ModelSpec, **changes: int | bool | None) -> ModelSpec:

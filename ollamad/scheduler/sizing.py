@@ -207,7 +207,7 @@ def plan(
     use_mmap = False if want.use_mmap is None else want.use_mmap
     cache = 0
     if spec.is_completion and free is not None:
-        cache = min(CACHE_RAM_MAX, free // CACHE_RAM_SHARE, max(0, free - chosen.predicted))
+        cache = max(0, min(CACHE_RAM_MAX, free // CACHE_RAM_SHARE, free - chosen.predicted))
     cache_mib = cache // MIB
     verdict = Verdict.FITS
     if limits.memory_guard and want.use_mmap is not True and free is not None:
@@ -232,7 +232,7 @@ def plan(
         devices=reading.devices,
         predicted=chosen.predicted,
         reserved=max(0, pinned) + cache_mib * MIB,
-        available=(free or 0) + reading.swap_free,
+        available=max(0, (free or 0) + reading.swap_free),
         verdict=verdict,
     )
 
@@ -283,12 +283,13 @@ def _verdict(needed: int, free: int, reading: MemoryReading, reserved_by_others:
 
 
 def _available(reading: MemoryReading, reserved_by_others: int) -> int | None:
-    """Free memory that nobody was promised, or None when the machine does not tell."""
-    if reading.total <= 0 and reading.free <= 0:
-        return None
+    """Free memory that nobody was promised, or None when the machine does not tell.
+
+    Negative when more was promised than there is, which then is missing from the swap.
+    """
     if reading.total <= 0:
-        return reading.free
-    return max(0, min(reading.free, reading.total - reserved_by_others))
+        return reading.free if reading.free > 0 else None
+    return min(reading.free, reading.total - reserved_by_others)
 
 
 def _padded(tokens: int) -> int:
