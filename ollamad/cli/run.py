@@ -1,0 +1,148 @@
+"""``run``: one answer, one vector, or a conversation (``cli.md`` 5)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+import msgspec
+
+from ollamad.cli.answer import timings
+from ollamad.cli.bodies import body
+from ollamad.cli.chatting import AnswerWriter, Wishes, is_multimodal, wishes
+from ollamad.cli.client import Client
+from ollamad.cli.commands import Invocation
+from ollamad.cli.errors import NotAvailable, ServerError, Unauthorized
+from ollamad.cli.flags import Parsed
+from ollamad.cli.load import show_request
+from ollamad.cli.show import refuse_image_models
+from ollamad.errors import OllamadError, UsageError, quoted
+from ollamad.wire import EmbedRequest, GenerateRequest, GenerateResponse, ShowResponse
+
+
+def run(invocation: Invocation) -> int:
+    """``run MODEL [PROMPT...]``."""
+    client, parsed = invocation.client, invocation.parsed
+    model = invocation.words[0]
+    asked = wishes(parsed)
+    pieces = _prompt_pieces(invocation.words[1:])
+    try:
+        shown = show_or_pull(client, model)
+        asked = asked.for_model(shown)
+        if "embedding" in shown.capabilities:
+            _embed(client, model, " ".join(pieces), asked, parsed)
+        else:
+            refuse_image_models(shown)
+            if not pieces and _is_terminal(sys.stdin) and _is_terminal(sys.stdout):
+                from ollamad.cli.repl.loop import converse  # noqa: PLC0415
+
+                converse(client, model, shown, asked)
+            else:
+                _generate(client, model, " ".join(pieces), asked, is_multimodal(shown))
+    except Unauthorized as error:
+        print_signin_notice(error)
+    return 0
+
+
+def _prompt_pieces(words: Sequence[str]) -> list[str]:
+    """What stdin and the command line have of a prompt; an empty word counts, empty stdin not."""
+    pieces = [_readable(word) for word in words]
+    if sys.stdin is not None and not _is_terminal(sys.stdin):
+        text = sys.stdin.buffer.read().decode("utf-8", "replace")
+        if text:
+            pieces.insert(0, text)
+    return pieces
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    """A stream that was closed before the program began is None."""
+    return stream is not None and stream.isatty()
+
+
+def _readable(word: str) -> str:
+    """``word`` with bytes that are no UTF-8 replaced, since JSON cannot carry them."""
+    return word.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def show_or_pull(client: Client, model: str) -> ShowResponse:
+    """What the server knows about ``model``. A model that it has not would be pulled."""
+    try:
+        return client.post(ShowResponse, "/api/show", show_request(model))
+    except ServerError as error:
+        if error.status != 404:
+            raise
+        hint = NotAvailable("pulling models from a registry").message
+        raise ServerError(f"{error.message} ({hint})", status=404) from error
+
+
+def print_signin_notice(error: Unauthorized) -> None:
+    print("You need to be signed in to Ollama to run Cloud models.\n")
+    if error.signin_url:
+        print(f"If your browser did not open, navigate to:\n    {error.signin_url}\n")
+
+
+def _generate(client: Client, model: str, prompt: str, asked: Wishes, multimodal: bool) -> None:
+    images: list[bytes] | None = None
+    text = prompt
+    if multimodal:
+        from ollamad.cli.media import extract  # noqa: PLC0415 - few models
+
+        text, found = extract(prompt)
+        images = found or None
+    request = GenerateRequest(
+        model=model,
+        prompt=text,
+        images=images,
+        format=asked.format,
+        options={},
+        think=asked.think,
+    )
+    last: GenerateResponse | None = None
+    writer = AnswerWriter(asked)
+    try:
+        with (
+            writer.waiting(),
+            client.stream(
+                GenerateResponse, "/api/generate", body(request, asked.keep_alive)
+            ) as events,
+        ):
+            for event in events:
+                last = event
+                writer.event(event.thinking, event.response, event.tool_calls)
+    except KeyboardInterrupt:
+        return  # leaving the stream has told the server
+    if prompt:
+        print("\n")
+    if last is not None and last.done and asked.verbose:
+        sys.stdout.flush()
+        sys.stderr.write(timings(last))
+
+
+def _embed(client: Client, model: str, text: str, asked: Wishes, parsed: Parsed) -> None:
+    if not text:
+        raise UsageError(
+            f'embedding models require input text. Usage: ollama run {model} "your text here"'
+        )
+    request = EmbedRequest(
+        model=model,
+        input=text,
+        truncate=parsed.switch("truncate") if "truncate" in parsed.given else None,
+        dimensions=max(parsed.number("dimensions"), 0),
+    )
+    answer = client.call("POST", "/api/embed", body(request, asked.keep_alive))
+    print(vector_text(answer))
+
+
+def vector_text(answer: bytes) -> str:
+    """The first vector of an answer of ``/api/embed`` as compact JSON. Pure."""
+    from ollamad.cli.numbers import float32_json  # noqa: PLC0415
+
+    try:
+        found: Any = msgspec.json.decode(answer)["embeddings"]
+        vector = found[0] if found else None
+        if vector is None:
+            raise OllamadError("no embeddings returned")
+        return f"[{','.join(float32_json(float(number)) for number in vector)}]"
+    except (msgspec.DecodeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise ServerError(f"cannot read the server's answer: {quoted(str(error))}") from error
