@@ -7,7 +7,6 @@ reported. What each field takes is derived from the annotations of ``ollamad.wir
 
 from __future__ import annotations
 
-import math
 import types
 import typing
 from collections.abc import Callable
@@ -17,17 +16,12 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from ollamad import wire
-from ollamad.api.base64_text import base64_bytes
-from ollamad.api.json_reader import Document, Literal, Object, well_formed
-from ollamad.errors import BadRequest, quoted
-from ollamad.units import parse_duration
+from ollamad.api import field_values as readers
+from ollamad.api.field_values import Mismatch, Reader
+from ollamad.api.json_reader import Document, Object
+from ollamad.errors import BadRequest
 
 T = TypeVar("T", bound=msgspec.Struct)
-
-_NOT_AN_OBJECT = "Value looks like object, but can't find closing '}' symbol"
-_THINK_LEVELS = ("high", "medium", "low", "max")
-_THINK_TEXT = '"high", "medium", "low", "max", true, or false'
-_MAX_INT = 2**63 - 1
 
 
 def decode(type_: type[T], body: bytes) -> T:
@@ -48,204 +42,21 @@ def _decoded(type_: type[T], document: Document) -> T:
     if value is None:
         value = Object()
     elif type(value) is not Object:
-        raise BadRequest(f"json: cannot unmarshal {_kind(value)} into Go value of type api.{name}")
+        raise BadRequest(
+            f"json: cannot unmarshal {readers.kind(value)} into Go value of type api.{name}"
+        )
     shape = _shape(type_)
     try:
         request = _fill(shape, value)
-    except _Mismatch:
+    except Mismatch:
         # Once more with the numbers as they are spelled, which the text may quote.
         try:
             request = _fill(shape, document.with_literals())
-        except _Mismatch as error:
+        except Mismatch as error:
             raise BadRequest(error.text()) from None
     if "format" in shape.fields and request.format is not None:  # type: ignore[attr-defined]
         request.format = msgspec.Raw(document.member_text("format"))  # type: ignore[attr-defined]
     return typing.cast(T, request)
-
-
-# --- errors ---------------------------------------------------------------------------------------
-
-
-class _Mismatch(Exception):
-    """A value of the wrong type. The path to it is collected on the way out.
-
-    ``struct`` is the innermost type of the reference around the value, except that a type which
-    decodes itself passes the naming on to the type around it.
-    """
-
-    def __init__(self, kind: str, go_type: str) -> None:
-        self.kind = kind
-        self.go_type = go_type
-        self.struct: str | None = None
-        self.path: list[str] = []
-
-    def text(self) -> str:
-        path = ".".join(reversed(self.path))
-        return (
-            f"json: cannot unmarshal {self.kind} into Go struct field "
-            f"{self.struct}.{path} of type {self.go_type}"
-        )
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, Literal | int | float):
-        return "number"
-    if isinstance(value, str):
-        return "string"
-    return "object" if type(value) is Object else "array"
-
-
-# --- scalars --------------------------------------------------------------------------------------
-# A reader takes a value that is not null. A Literal is no str to ``type(value) is str``.
-
-Reader = Callable[[Any], Any]
-
-
-def _text(value: Any) -> str:
-    if type(value) is not str:
-        raise _Mismatch(_kind(value), "string")
-    return well_formed(value)
-
-
-def _boolean(value: Any) -> bool:
-    if type(value) is not bool:
-        raise _Mismatch(_kind(value), "bool")
-    return value
-
-
-def _integer(value: Any, go_type: str = "int") -> int:
-    if type(value) is int and -_MAX_INT - 1 <= value <= _MAX_INT:
-        return value
-    if type(value) is Literal:
-        digits = value.removeprefix("-")
-        if digits.isdigit() and len(digits) < 20 and abs(int(value)) <= _MAX_INT:
-            return int(value)
-        raise _Mismatch(f"number {value}", go_type)
-    raise _Mismatch(_kind(value), go_type)
-
-
-def _anything(value: Any) -> Any:
-    """Free-form JSON with the keys of objects in order, as the reference writes them again."""
-    kind = type(value)
-    if kind is str:
-        return well_formed(value)
-    if kind is Literal or kind is float or (kind is int and not -(2**63) <= value < 2**64):
-        number = _as_float(value)
-        if not math.isfinite(number):
-            raise _Mismatch(f"number {value}", "float64")
-        return number
-    if kind is Object:
-        members = {well_formed(key): _anything(item) for key, item in value}
-        return dict(sorted(members.items()))
-    if kind is list:
-        return [_anything(item) for item in value]
-    return value
-
-
-def _as_float(value: Any) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
-
-
-def _keep_alive(value: Any) -> int:
-    """Nanoseconds; negative means forever (8.2)."""
-    if type(value) is bool:
-        raise BadRequest("Unsupported type: 'bool'")
-    if type(value) is list:
-        raise BadRequest("Unsupported type: '[]interface {}'")
-    if type(value) is Object:
-        raise BadRequest("Unsupported type: 'map[string]interface {}'")
-    if type(value) is str:
-        try:
-            nanoseconds = parse_duration(well_formed(value))
-        except ValueError as error:
-            raise BadRequest(str(error)) from None
-        return wire.FOREVER if nanoseconds < 0 else min(nanoseconds, wire.FOREVER)
-    seconds = _as_float(value)
-    if seconds < 0 or seconds * 1e9 >= wire.FOREVER:
-        return wire.FOREVER
-    return int(seconds * 1e9)
-
-
-def _think(value: Any) -> wire.Think:
-    if type(value) is bool:
-        return value
-    if type(value) is not str:
-        raise BadRequest(f"think must be a boolean or string ({_THINK_TEXT})")
-    if value not in _THINK_LEVELS:
-        shown = quoted(well_formed(value))
-        raise BadRequest(f"invalid think value: {shown} (must be {_THINK_TEXT})")
-    return typing.cast(wire.Think, value)
-
-
-def _image(value: Any) -> bytes:
-    """Base64 text, or a list of byte values."""
-    if type(value) is str:
-        return base64_bytes(value)
-    if type(value) is not list:
-        raise _Mismatch(_kind(value), "api.ImageData")
-    octets = bytearray()
-    for item in value:
-        octet = 0 if item is None else _integer(item, "uint8")
-        if not 0 <= octet <= 255:
-            raise _Mismatch(f"number {octet}", "uint8")
-        octets.append(octet)
-    return bytes(octets)
-
-
-def _role(value: Any) -> str:
-    return _text(value).lower()
-
-
-def _raw(value: Any) -> msgspec.Raw:
-    return msgspec.Raw()  # `decode` puts the client's own text in its place
-
-
-# --- containers -----------------------------------------------------------------------------------
-
-
-def _list_of(item: Reader, go_type: str, empty: Callable[[], Any]) -> Reader:
-    def read(value: Any) -> list[Any]:
-        if type(value) is not list:
-            raise _Mismatch(_kind(value), go_type)
-        return [empty() if element is None else item(element) for element in value]
-
-    return read
-
-
-def _map_of(item: Reader, go_type: str, empty: Callable[[], Any]) -> Reader:
-    def read(value: Any) -> dict[str, Any]:
-        if type(value) is not Object:
-            raise _Mismatch(_kind(value), go_type)
-        return {
-            well_formed(key): empty() if element is None else item(element)
-            for key, element in value
-        }
-
-    return read
-
-
-def _ordered_map_of(item: Reader, empty: Callable[[], Any]) -> Reader:
-    """A map that the reference reads with a parser of its own."""
-    members = _map_of(item, "", empty)
-
-    def read(value: Any) -> dict[str, Any]:
-        if type(value) is not Object:
-            raise BadRequest(_NOT_AN_OBJECT)
-        return typing.cast(dict[str, Any], members(value))
-
-    return read
-
-
-_texts = _list_of(_text, "[]string", str)
-
-
-def _property_type(value: Any) -> Any:
-    return [well_formed(value)] if type(value) is str else _texts(value)
 
 
 # --- Structs --------------------------------------------------------------------------------------
@@ -283,7 +94,7 @@ def _fill(shape: _Shape, members: Object) -> msgspec.Struct:
             continue
         try:
             read = field.read(value)
-        except _Mismatch as error:
+        except Mismatch as error:
             error.path.append(field.wire_name)
             error.struct = None if shape.name is None else error.struct or shape.name
             raise
@@ -311,19 +122,19 @@ _ELEMENT_NAMES: dict[Any, str] = {
 _LIST_NAMES: dict[Any, str] = {wire.Tool: "api.Tools", wire.Message: "[]api.Message"}
 #: Fields whose annotation does not tell how they are read.
 _SPECIAL: dict[tuple[type[msgspec.Struct], str] | str, Reader] = {
-    "keep_alive": _keep_alive,
-    "think": _think,
-    (wire.Message, "role"): _role,
-    (wire.ToolProperty, "type"): _property_type,
-    (wire.ToolCallFunction, "arguments"): _ordered_map_of(_anything, lambda: None),
+    "keep_alive": readers.keep_alive,
+    "think": readers.think,
+    (wire.Message, "role"): readers.role,
+    (wire.ToolProperty, "type"): readers.property_type,
+    (wire.ToolCallFunction, "arguments"): readers.ordered_map_of(readers.anything, lambda: None),
 }
 _SCALARS: dict[Any, tuple[Reader, Callable[[], Any]]] = {
-    str: (_text, str),
-    bool: (_boolean, bool),
-    int: (_integer, int),
-    bytes: (_image, bytes),
-    Any: (_anything, lambda: None),
-    msgspec.Raw: (_raw, lambda: None),
+    str: (readers.text, str),
+    bool: (readers.boolean, bool),
+    int: (readers.integer, int),
+    bytes: (readers.image, bytes),
+    Any: (readers.anything, lambda: None),
+    msgspec.Raw: (readers.raw, lambda: None),
 }
 
 
@@ -355,12 +166,12 @@ def _reader(hint: Any) -> tuple[Reader, Callable[[], Any]]:
     if origin is list:
         item, empty = _reader(arguments[0])
         go_type = _LIST_NAMES.get(arguments[0], f"[]{_go_name(arguments[0])}")
-        return _list_of(item, go_type, empty), zero
+        return readers.list_of(item, go_type, empty), zero
     if origin is dict:
         item, empty = _reader(arguments[1])
         if arguments[1] is wire.ToolProperty:
-            return _ordered_map_of(item, empty), zero
-        return _map_of(item, f"map[string]{_go_name(arguments[1])}", empty), zero
+            return readers.ordered_map_of(item, empty), zero
+        return readers.map_of(item, f"map[string]{_go_name(arguments[1])}", empty), zero
     return _struct_reader(hint), zero
 
 
@@ -369,7 +180,7 @@ def _struct_reader(type_: type[msgspec.Struct]) -> Reader:
 
     def read(value: Any) -> msgspec.Struct:
         if type(value) is not Object:
-            raise _Mismatch(_kind(value), go_type)
+            raise Mismatch(readers.kind(value), go_type)
         return _fill(_shape(type_), value)
 
     return read

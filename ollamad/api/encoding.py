@@ -80,9 +80,9 @@ def float32_array(values: Sequence[float]) -> bytes:
         texts[place] = text if array("f", (float(text),))[0] == single else f"{single:.9g}"
     for place, text in enumerate(texts):
         # Seven digits without trailing zeros are the fewest, but for this: with a first digit of 8
-        # or 9 the rounding to seven can miss a value that six digits name.
+        # or 9 the rounding to seven can miss a value that six digits name. Denormals need fewer.
         if "e" in text or text.lstrip("-0.")[:1] in ("8", "9"):
-            texts[place] = _shortest(singles[place], text)
+            texts[place] = _shortest(singles[place])
     return f"[{','.join(texts)}]".encode()
 
 
@@ -104,10 +104,11 @@ def _changed(texts: list[str], singles: array[float]) -> list[int]:
     return [place for place, single in enumerate(singles) if read_back[place] != single]
 
 
-def _shortest(single: float, text: str) -> str:
-    shorter = f"{single:.6g}"
-    if array("f", (float(shorter),))[0] == single:
-        text = shorter
+def _shortest(single: float) -> str:
+    for digits in range(1, 10):
+        text = f"{single:.{digits}g}"
+        if array("f", (float(text),))[0] == single:
+            break
     return number(float(text)) if "e" in text else text
 
 

@@ -127,6 +127,10 @@ class Stream(HTTPStream):
         return message
 
     async def app_send(self, message: Any) -> None:
+        if self.closed and message is not None:
+            # The client has gone and the handler is cancelled; here it notices at the latest.
+            await trio.lowlevel.checkpoint()
+            return
         if (
             message is not None
             and message["type"] == "http.response.body"
@@ -134,11 +138,9 @@ class Stream(HTTPStream):
             and message.get("more_body", False)
         ):
             body = message["body"]
-            if body and not self._suppressed and not self.closed:
+            if body and not self._suppressed:
                 await self._protocol.send_piece(body)
             return
-        if self.closed and message is not None:
-            return  # the client has gone; its handler is being cancelled
         await super().app_send(message)
 
     async def _send_closed(self) -> None:
@@ -262,9 +264,14 @@ class Http1(H11Protocol):
                 if event.http_version not in (b"1.1", b"1.0"):
                     await self._refuse(505, "")
                     return
+                headers = list(event.headers)
+                if sum(len(name) + len(value) for name, value in headers) > HEADER_LIMIT:
+                    # h11 does not count what comes with the end of the head.
+                    await self._refuse(431, "")
+                    return
                 await self.send(Updated(idle=False))
                 self.stream = Stream(self)
-                self.stream.start(event, list(event.headers))
+                self.stream.start(event, headers)
             elif event is h11.PAUSED:
                 await self.can_read.clear()
                 await self.can_read.wait()

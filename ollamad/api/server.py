@@ -163,6 +163,7 @@ class Connection(TCPServer):
         A client that has gone is noticed here and reported to its handler; nothing is raised.
         """
         if not self._writable:
+            await trio.lowlevel.checkpoint()
             return
         sent = 0
         if _CAN_WRITE_AT_ONCE:
