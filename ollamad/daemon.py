@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ollamad import log
 from ollamad.environment import FOREVER
@@ -30,6 +30,7 @@ from ollamad.version import __version__
 if TYPE_CHECKING:
     import socket
 
+    from ollamad.api.app import Application
     from ollamad.runners.kinds import Found
     from ollamad.runners.rundir import RunDirectory
     from ollamad.store.store import Store
@@ -132,6 +133,7 @@ async def _run(prepared: Prepared) -> None:
             settings, prepared.store, prepared.kinds, prepared.rundir
         ) as services:
             app = create_app(services, checks_host=is_loopback(prepared.listener))
+            _keep_records(app, settings, prepared.listener)
             server = Server(app)
             async with trio.open_nursery() as nursery:
                 await nursery.start(server.run, prepared.listener)
@@ -150,6 +152,19 @@ async def _run(prepared: Prepared) -> None:
             watchdog.start()
         watchdog.cancel()
     logger.info("stopped")
+
+
+def _keep_records(app: Application, settings: Settings, listener: socket.socket) -> None:
+    """Put the logs of requests around ``app``."""
+    from ollamad.api.http1 import EXTENSION  # noqa: PLC0415
+    from ollamad.host import connectable, parse_host  # noqa: PLC0415
+    from ollamad.request_log import AccessLog, start_request_log  # noqa: PLC0415
+
+    handle: Any = app.asgi_app
+    if settings.log_requests:
+        url = connectable(parse_host(bound_address(listener))).url
+        handle = start_request_log(handle, url)
+    app.asgi_app = AccessLog(handle, EXTENSION)  # type: ignore[method-assign]
 
 
 def seconds(nanoseconds: int) -> float:

@@ -199,3 +199,23 @@ def test_systemd_is_told(make_daemon: MakeDaemon, tmp_path: Path) -> None:
         assert daemon.get("/api/version")
         assert daemon.stop() == 0
         assert supervisor.recv(100) == b"STOPPING=1"
+
+
+def test_requests_are_logged_and_on_demand_stored(make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon(OLLAMA_DEBUG_LOG_REQUESTS="1")
+    body = b'{"model": "no-such-model", "prompt": "pr0mpt"}'
+    status, _, _ = daemon.request("POST", "/api/generate?token=t0ken", body)
+    assert status == 404
+    assert daemon.stop() == 0
+    (directory,) = daemon.home.glob("ollama-request-logs-*")
+    stored, script = sorted(directory.iterdir())
+    assert stored.read_bytes() == body
+    assert f"url=${{OLLAMA_URL:-http://127.0.0.1:{daemon.port}}}" in script.read_text()
+    assert re.search(
+        r'msg=request status=404 duration=[\d.]+.?s client="?127.0.0.1"? method=POST '
+        r"path=/api/generate$",
+        daemon.log,
+        re.MULTILINE,
+    )
+    assert "pr0mpt" not in daemon.log
+    assert "t0ken" not in daemon.log
