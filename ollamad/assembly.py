@@ -35,8 +35,8 @@ async def running_services(
 ) -> AsyncIterator[Services]:
     """The services with a scheduler that runs. Leaving stops every runner."""
     hardware = await trio.to_thread.run_sync(discover)
-    defaults = _defaults(settings, hardware)
-    _log_hardware(hardware, defaults)
+    option_defaults = defaults(settings, hardware)
+    _log_hardware(hardware, option_defaults.tier)
     # Two nurseries: the scheduler ends first, and needs the runners' tasks to stop them.
     async with trio.open_nursery() as runners, trio.open_nursery() as supervised:
         launcher = Launcher(runners, rundir, settings, kinds=kinds)
@@ -47,7 +47,7 @@ async def running_services(
             settings=settings,
             models=Catalog(store, settings),
             scheduler=scheduler,
-            defaults=defaults,
+            defaults=option_defaults,
         )
         supervised.cancel_scope.cancel()
 
@@ -66,20 +66,21 @@ def limits(settings: Settings, hardware: Hardware) -> Limits:
     )
 
 
-def _defaults(settings: Settings, hardware: Hardware) -> Defaults:
+def defaults(settings: Settings, hardware: Hardware) -> Defaults:
+    """Where options start from when neither model nor request says anything."""
     sizes = [device.total_memory for device in hardware.devices]
     return Defaults(
         context_length=settings.context_length, tier=context_tier(sizes, settings.gpu_overhead)
     )
 
 
-def _log_hardware(hardware: Hardware, defaults: Defaults) -> None:
+def _log_hardware(hardware: Hardware, default_num_ctx: int) -> None:
     for line in log_fields(hardware):
         logger.info("inference compute", extra=fields(**line))
     total = sum(device.total_memory for device in hardware.devices)
     logger.info(
         "vram-based default context",
-        extra=fields(total_vram=human_gib(total), default_num_ctx=defaults.tier),
+        extra=fields(total_vram=human_gib(total), default_num_ctx=default_num_ctx),
     )
 
 

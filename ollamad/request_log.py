@@ -146,12 +146,12 @@ def file_stem(unix_ns: int, number: int, route: str) -> str:
 
 
 def replay_script(url: str, body_path: Path) -> str:
-    """A shell script that sends the body again; ``OLLAMA_URL`` names another server."""
+    """A shell script that sends the body again; its argument may name another server."""
     scheme, _, rest = url.partition("://")
     address, _, path = rest.partition("/")
     return (
         "#!/bin/sh\n"
-        f"url=${{OLLAMA_URL:-{scheme}://{address}}}\n"
+        f"url=${{1:-{scheme}://{address}}}\n"
         f'exec curl --no-buffer --header "Content-Type: application/json" '
         f'--data-binary @{shlex.quote(str(body_path))} "$url/{path}"\n'
     )

@@ -210,7 +210,7 @@ def test_requests_are_logged_and_on_demand_stored(make_daemon: MakeDaemon) -> No
     (directory,) = daemon.home.glob("ollama-request-logs-*")
     stored, script = sorted(directory.iterdir())
     assert stored.read_bytes() == body
-    assert f"url=${{OLLAMA_URL:-http://127.0.0.1:{daemon.port}}}" in script.read_text()
+    assert f"url=${{1:-http://127.0.0.1:{daemon.port}}}" in script.read_text()
     assert re.search(
         r'msg=request status=404 duration=[\d.]+.?s client="?127.0.0.1"? method=POST '
         r"path=/api/generate$",

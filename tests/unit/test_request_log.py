@@ -152,11 +152,10 @@ def test_a_script_says_where_and_what() -> None:
     assert sh
     # Instead of curl, print what it would be told.
     told = subprocess.run(
-        [sh, "-c", script.replace("exec curl", "printf '%s\\n'")],
+        [sh, "-c", script.replace("exec curl", "printf '%s\\n'"), sh, "http://other:1"],
         capture_output=True,
         text=True,
         check=True,
-        env={"OLLAMA_URL": "http://other:1"},
     ).stdout.splitlines()
     assert told[-2:] == ["@/tmp/it's/body.json", "http://other:1/api/chat"]
-    assert "url=${OLLAMA_URL:-http://[::1]:11434}" in script
+    assert "url=${1:-http://[::1]:11434}" in script

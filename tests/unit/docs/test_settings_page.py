@@ -8,7 +8,8 @@ import pytest
 from ollamad.environment import Variable
 from ollamad.settings import VARIABLES
 
-PAGE = (Path(__file__).parents[3] / "docs" / "settings.md").read_text()
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "settings.md").read_text()
 
 
 def row(variable: Variable) -> str:
@@ -29,3 +30,10 @@ def test_no_row_is_about_a_variable_that_does_not_exist() -> None:
 def test_every_kind_is_explained() -> None:
     explained = set(re.findall(r"\*\*([a-z ]+)\*\*", PAGE))
     assert {v.kind for v in VARIABLES if v.field} - explained <= {"text", "path", "log format"}
+
+
+def test_no_module_reads_a_variable_that_is_not_declared() -> None:
+    declared = {variable.name for variable in VARIABLES}
+    for source in (ROOT / "ollamad").rglob("*.py"):
+        named = set(re.findall(r"\bOLLAMAD?_[A-Z_]+\b", source.read_text()))
+        assert named <= declared, source

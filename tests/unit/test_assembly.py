@@ -1,0 +1,49 @@
+"""How settings and hardware become what the scheduler goes by."""
+
+from ollamad.assembly import defaults, limits
+from ollamad.hardware import Device, Hardware, SystemMemory
+from ollamad.settings import FOREVER, Settings
+
+GIB = 1 << 30
+NO_GPU = Hardware(SystemMemory(16 * GIB, 8 * GIB))
+
+
+def settings(**environ: str) -> Settings:
+    return Settings.from_environ({"HOME": "/home/user", **environ})
+
+
+def gpus(*sizes: int) -> Hardware:
+    devices = (
+        Device(id=str(i), library="CUDA", name=f"CUDA{i}", total_memory=size * GIB)
+        for i, size in enumerate(sizes)
+    )
+    return Hardware(SystemMemory(), tuple(devices))
+
+
+def test_limits() -> None:
+    found = limits(
+        settings(
+            OLLAMA_MAX_QUEUE="7",
+            OLLAMA_MAX_LOADED_MODELS="2",
+            OLLAMA_NUM_PARALLEL="4",
+            OLLAMA_KEEP_ALIVE="-1",
+            OLLAMA_FLASH_ATTENTION="0",
+            OLLAMA_KV_CACHE_TYPE="q8_0",
+        ),
+        gpus(8, 8),
+    )
+    assert (found.max_queue, found.max_loaded, found.parallel) == (7, 2, 4)
+    assert found.keep_alive == FOREVER
+    assert (found.flash_attention, found.kv_cache_type) == (False, "q8_0")
+    assert found.device_count == 2
+
+
+def test_a_model_has_at_least_one_slot() -> None:
+    assert limits(settings(OLLAMA_NUM_PARALLEL="0"), NO_GPU).parallel == 1
+
+
+def test_the_default_context_goes_by_the_devices_less_the_overhead() -> None:
+    assert defaults(settings(), NO_GPU).tier == 4096
+    assert defaults(settings(), gpus(12, 12)).tier == 32768
+    assert defaults(settings(OLLAMA_GPU_OVERHEAD=str(2 * GIB)), gpus(12, 12)).tier == 4096
+    assert defaults(settings(OLLAMA_CONTEXT_LENGTH="2048"), NO_GPU).context_length == 2048
