@@ -262,11 +262,15 @@ class World:
         for ticket in self.waiting:
             wanted = self.wanted[ticket]
             if wanted.key == loaded.key and reload_reason(loaded, wanted) is None:
-                assert self.slots[ticket] and free <= 0, "waits although it could be served"
+                assert self.slots[ticket], "waits for a slot that it does not need"
+                assert free <= 0, "waits although there is a slot"
 
     def check_empty(self) -> None:
         """After a drain and ``settle(release=True)``: nothing may be left."""
-        assert not (self.waiting or self.leases or self.alive or self.measuring)
+        assert not self.waiting
+        assert not self.leases
+        assert not self.alive
+        assert not self.measuring
         assert all(isinstance(e, OllamadError) for e in self.errors.values())
         answered = self.over | set(self.errors)
         assert answered == set(self.wanted), "a request never got an answer"

@@ -1,7 +1,7 @@
 """Whatever the order of events: no lease is lost, nobody starves, no limit is passed, none leaks.
 
-Hypothesis makes up bytes, each test reads them as events for ``World``, which checks the rules after
-every single one.
+Hypothesis makes up bytes; each test reads them as events for ``World``, which checks the rules
+after every single one.
 """
 
 from __future__ import annotations
