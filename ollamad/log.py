@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import time
 import traceback
@@ -21,6 +22,10 @@ TRACE = 5
 _NAMES = {TRACE: "TRACE", 10: "DEBUG", 20: "INFO", 30: "WARN", 40: "ERROR"}
 # What every record has; anything else came in through ``extra``.
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "fields"}
+
+
+# Most values: ASCII without blank, quote and equals sign.
+_PLAIN = re.compile(r"[!#-<>-~]+").fullmatch
 
 
 def fields(**values: object) -> dict[str, Any]:
@@ -53,6 +58,8 @@ def configure(
     ours = python_level(level)
     root.setLevel(ours if ours <= TRACE else max(ours, logging.WARNING))
     logging.getLogger("ollamad").setLevel(ours)
+    # What no format here shows need not be found out for every record.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # A broken stderr must not print tracebacks to it.
     logging.raiseExceptions = False
 
@@ -86,13 +93,20 @@ def _items(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
         yield "traceback", "".join(traceback.format_exception(*record.exc_info)).rstrip()
 
 
+_second: tuple[int, str, str] = (-1, "", "")
+
+
 def timestamp(unix: float) -> str:
     """Milliseconds and the local zone's offset, ``Z`` when that is UTC."""
-    local = time.localtime(unix)
-    offset = local.tm_gmtoff // 60
-    sign = "-" if offset < 0 else "+"
-    zone = f"{sign}{abs(offset) // 60:02d}:{abs(offset) % 60:02d}" if offset else "Z"
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', local)}.{int(unix * 1000) % 1000:03d}{zone}"
+    global _second  # noqa: PLW0603 - one entry: records come many to a second
+    if _second[0] != int(unix):
+        local = time.localtime(unix)
+        offset = local.tm_gmtoff // 60
+        sign = "-" if offset < 0 else "+"
+        zone = f"{sign}{abs(offset) // 60:02d}:{abs(offset) % 60:02d}" if offset else "Z"
+        _second = (int(unix), time.strftime("%Y-%m-%dT%H:%M:%S", local), zone)
+    _, text, zone = _second
+    return f"{text}.{int(unix * 1000) % 1000:03d}{zone}"
 
 
 def _level(levelno: int) -> str:
@@ -108,6 +122,8 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     text = "" if value is None else str(value)
+    if _PLAIN(text):
+        return text
     if text and text.isprintable() and not any(c in text for c in ' ="'):
         return text
     # Control characters (of terminals, too) come out as escapes; other languages stay readable.

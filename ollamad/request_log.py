@@ -42,6 +42,7 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 class AccessLog:
     """Logs every request when it is over: never its query or body, which may be private.
 
+    Requests that only look, and succeed, are for those who debug: programs poll with them.
     ``extension`` is where the server leaves, in the scope, the object whose ``response`` is the
     message that began the answer.
     """
@@ -63,12 +64,15 @@ class AccessLog:
 
     def _log(self, scope: Any, path: str, nanoseconds: int) -> None:
         response = getattr(scope["extensions"].get(self._extension), "response", None)
+        # 499, as in the logs of proxies: the client left before there was an answer.
+        status = response["status"] if response else 499
+        looked = scope["method"] in ("GET", "HEAD") and status < 400
         client = scope.get("client")
-        logger.info(
+        logger.log(
+            logging.DEBUG if looked else logging.INFO,
             "request",
             extra={
-                # 499, as in the logs of proxies: the client left before there was an answer.
-                "status": response["status"] if response else 499,
+                "status": status,
                 "duration": format_duration(nanoseconds // 1000 * 1000),
                 "client": client[0] if client else "",
                 "method": scope["method"],

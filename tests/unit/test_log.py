@@ -17,11 +17,15 @@ from ollamad.log import fields, python_level
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
     root, ours = logging.getLogger(), logging.getLogger("ollamad")
-    before = root.handlers[:], root.level, ours.level, logging.raiseExceptions
+    names = ("raiseExceptions", "logThreads", "logProcesses", "logMultiprocessing")
+    switches = {name: getattr(logging, name) for name in names}
+    before = root.handlers[:], root.level, ours.level
     yield
-    root.handlers[:], root.level, ours.level, logging.raiseExceptions = before
+    root.handlers[:] = before[0]
     root.setLevel(before[1])
     ours.setLevel(before[2])
+    for name, value in switches.items():
+        setattr(logging, name, value)
 
 
 def written(
@@ -138,7 +142,9 @@ def test_times_carry_the_local_offset(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         monkeypatch.setenv("TZ", zone)
         time.tzset()
+        monkeypatch.setattr(log, "_second", (-1, "", ""))
         assert log.timestamp(1777649805.0535) == expected
+        assert log.timestamp(1777649805.9) == expected.replace(".053", ".900")
     monkeypatch.undo()
     time.tzset()
 

@@ -70,6 +70,25 @@ async def test_a_line_for_each_request(caplog: pytest.LogCaptureFixture) -> None
     assert "secret" not in str(record)
 
 
+@pytest.mark.parametrize(
+    ("method", "status", "level"),
+    [
+        ("GET", 200, "DEBUG"),
+        ("HEAD", 200, "DEBUG"),
+        ("GET", 404, "INFO"),
+        ("POST", 200, "INFO"),
+        ("DELETE", 200, "INFO"),
+    ],
+)
+async def test_polling_does_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture, method: str, status: int, level: str
+) -> None:
+    with caplog.at_level(logging.DEBUG, "ollamad"):
+        request = scope(method=method, response={"status": status})
+        await AccessLog(nothing, "server")(request, None, None)
+    assert last_record(caplog)["levelname"] == level
+
+
 async def test_a_client_that_left_before_the_answer(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "ollamad"), trio.move_on_after(0):
         await AccessLog(stuck, "server")(scope(), receiving(b""), None)
