@@ -11,6 +11,7 @@ import logging
 import re
 import secrets
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -135,7 +136,7 @@ class Exchange(TrioASGIHTTPConnection):
         self._cancel_scope = trio.CancelScope()
         self._cut_with: OllamadError | None = None
         self._headers: Headers = []
-        self._started = False
+        self._status: int | None = None
         self._stream: StreamBody | None = None
 
     async def __call__(self, receive: Receive, send: Send) -> None:
@@ -153,16 +154,27 @@ class Exchange(TrioASGIHTTPConnection):
             found.parameters if isinstance(found, Match) else {},
             request_id,
         )
+        started = time.perf_counter()
         answer = self._answer_without_handler(found)
         if answer is not None:
             await self._send_response(send, answer)
-            return
-        scope["path"] = path
-        self.app.running.add(self)
-        try:
-            await self._run(receive, send)
-        finally:
-            self.app.running.discard(self)
+        else:
+            scope["path"] = path
+            self.app.running.add(self)
+            try:
+                await self._run(receive, send)
+            finally:
+                self.app.running.discard(self)
+        if log.isEnabledFor(logging.DEBUG):
+            fields = {
+                "status": self._status or 499,  # no answer: the client had gone
+                "seconds": round(time.perf_counter() - started, 6),
+                "client": (scope["client"] or ("local",))[0],
+                "method": scope["method"],
+                "path": path,
+                "id": request_id,
+            }
+            log.debug("request", extra=fields)
 
     def cut(self, error: OllamadError) -> None:
         self._cut_with = error
@@ -225,7 +237,7 @@ class Exchange(TrioASGIHTTPConnection):
         await send(
             {"type": "http.response.start", "status": response.status_code, "headers": headers}
         )
-        self._started = True
+        self._status = response.status_code
         body = response.response
         if isinstance(body, DataBody):
             if body.data:
@@ -244,7 +256,7 @@ class Exchange(TrioASGIHTTPConnection):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_cut(self, send: Send, error: OllamadError) -> None:
-        if not self._started:
+        if self._status is None:
             await self._send_response(send, error_response(error))
         elif self._stream is not None:
             item = self._stream.error_item(error)

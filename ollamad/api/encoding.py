@@ -25,9 +25,9 @@ _encode = msgspec.json.Encoder().encode
 # As numbers, because looking for a byte by its number is several times faster than by its text.
 _LESS, _GREATER, _AMPERSAND, _SEPARATOR = b"<>&\xe2"
 _SEPARATORS = (("\u2028".encode(), b"\\u2028"), ("\u2029".encode(), b"\\u2029"))
-# What the C encoder writes in another form: 1.0, 1e-5, 1e16 to 1e308. Text may look like it too.
-_ODD_FRACTION = re.compile(rb"\.0")
-_ODD_EXPONENT = re.compile(rb"e[-123]")
+# What the C encoder writes in another form: 1.0, 1e-6, 1e16 to 1e308. Text may look like it too.
+_ODD_FRACTION = re.compile(rb"\.0(?![0-9])")
+_ODD_EXPONENT = re.compile(rb"e(?:-6(?![0-9])|[1-3][0-9])")
 _STRING_OR_FLOAT = re.compile(
     rb'"(?:[^"\\]+|\\.)*"|-?[0-9]+(?:\.[0-9]+(?:e[-+]?[0-9]+)?|e[-+]?[0-9]+)'
 )

@@ -23,6 +23,9 @@ from ollamad.wire import ChatResponse, GenerateResponse, Logprob, Message
         (-0.0, "-0"),
         (1e-5, "0.00001"),
         (1e-6, "0.000001"),
+        (1.5e-6, "0.0000015"),
+        (1.5e-66, "1.5e-66"),
+        (10.0625, "10.0625"),
         (1e-7, "1e-7"),
         (1.5e300, "1.5e+300"),
         (1e16, "10000000000000000"),
@@ -87,7 +90,7 @@ def test_float32_are_exact_and_shortest(values: list[float]) -> None:
     for text, value in zip(texts, values, strict=True):
         assert value == 0 or digits(text) == fewest_digits(value)
         assert ("e" in text) == (value != 0 and not SMALL <= abs(value) < 1e21)
-    assert json.loads(encoded) == [float(text) for text in texts]
+    assert json.loads(encoded, parse_int=float) == [float(text) for text in texts]
 
 
 @pytest.mark.parametrize(
