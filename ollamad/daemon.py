@@ -105,12 +105,12 @@ def prepare(settings: Settings) -> Prepared:
 
 def run(prepared: Prepared) -> int:
     """Serve until a signal, then stop in order. Returns the exit status."""
-    import trio  # noqa: PLC0415 - clients can already connect
-
-    from ollamad import assembly  # noqa: F401, PLC0415 - takes long, so not while the loop runs
-    from ollamad.api import server  # noqa: F401, PLC0415
-
     try:
+        import trio  # noqa: PLC0415 - clients can already connect
+
+        from ollamad import assembly  # noqa: F401, PLC0415 - takes long: not while the loop runs
+        from ollamad.api import server  # noqa: F401, PLC0415
+
         trio.run(_run, prepared)
     except Exception:
         logger.exception("the daemon failed")
