@@ -28,6 +28,7 @@ _SEPARATORS = (("\u2028".encode(), b"\\u2028"), ("\u2029".encode(), b"\\u2029"))
 # What the C encoder writes in another form: 1.0, 1e-6, 1e16 to 1e308. Text may look like it too.
 _ODD_FRACTION = re.compile(rb"\.0(?![0-9])")
 _ODD_EXPONENT = re.compile(rb"e(?:-6(?![0-9])|[1-3][0-9])")
+_HIGH_DIGITS = frozenset("89")
 _STRING_OR_FLOAT = re.compile(
     rb'"(?:[^"\\]+|\\.)*"|-?[0-9]+(?:\.[0-9]+(?:e[-+]?[0-9]+)?|e[-+]?[0-9]+)'
 )
@@ -74,15 +75,24 @@ def float32_array(values: Sequence[float]) -> bytes:
     """
     singles = array("f", values)
     texts = _formatted("%.7g", singles)
-    for place in _changed(texts, singles):
-        single = singles[place]
-        text = f"{single:.8g}"
-        texts[place] = text if array("f", (float(text),))[0] == single else f"{single:.9g}"
+    places = _changed(texts, singles)
+    for form in ("%.8g", "%.9g"):
+        if not places:
+            break
+        longer = array("f", [singles[place] for place in places])
+        more = _formatted(form, longer)
+        for place, text in zip(places, more, strict=True):
+            texts[place] = text
+        places = [places[at] for at in _changed(more, longer)]
     for place, text in enumerate(texts):
-        # Seven digits without trailing zeros are the fewest, but for this: with a first digit of 8
-        # or 9 the rounding to seven can miss a value that six digits name. Denormals need fewer.
-        if "e" in text or text.lstrip("-0.")[:1] in ("8", "9"):
+        if "e" in text:
             texts[place] = _shortest(singles[place])
+        elif text.lstrip("-0.")[:1] in _HIGH_DIGITS:
+            # Seven digits without trailing zeros are the fewest, but for this: with a high first
+            # digit the rounding to seven can miss a value that six digits name.
+            shorter = f"{singles[place]:.6g}"
+            if array("f", (float(shorter),))[0] == singles[place]:
+                texts[place] = shorter
     return f"[{','.join(texts)}]".encode()
 
 
@@ -101,10 +111,12 @@ def _changed(texts: list[str], singles: array[float]) -> list[int]:
     read_back = array("f", map(float, texts))
     if read_back == singles:
         return []
-    return [place for place, single in enumerate(singles) if read_back[place] != single]
+    pairs = zip(read_back, singles, strict=True)
+    return [place for place, (back, single) in enumerate(pairs) if back != single]
 
 
 def _shortest(single: float) -> str:
+    """For very large and very small values; the denormal ones have few digits."""
     for digits in range(1, 10):
         text = f"{single:.{digits}g}"
         if array("f", (float(text),))[0] == single:
