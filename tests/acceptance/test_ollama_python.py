@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import ollama
 import pytest
 import trio
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 from support.daemon import Daemon
 from support.models import smollm2
 
@@ -69,15 +69,16 @@ def test_chat(client: ollama.Client) -> None:
 
 def test_structured_output(client: ollama.Client) -> None:
     class Country(BaseModel):
-        name: str
-        population: int
-        languages: list[str]
+        model_config = ConfigDict(extra="forbid")
+        population: Annotated[int, Field(ge=0, le=999)]
+        continent: Literal["America", "Europe"]
+        languages: Annotated[list[Literal["English", "French"]], Field(max_length=2)]
 
     answer = client.chat(
         "smollm2",
         [{"role": "user", "content": "Tell me about Canada."}],
         format=Country.model_json_schema(),
-        options={"temperature": 0, "num_predict": 300},
+        options={"temperature": 0, "num_predict": 200},
     )
     assert answer.message.content is not None
     Country.model_validate_json(answer.message.content)

@@ -24,7 +24,9 @@ STORY = "Tell me a very long story about a whale."
 
 
 def runner_processes(daemon: Daemon) -> list[psutil.Process]:
-    return [p for p in daemon.family() if "--model" in p.cmdline()]
+    """The runners themselves: the daemon's children are the shims that watch over them."""
+    assert daemon.process is not None
+    return [p for p in daemon.family() if p.ppid() != daemon.process.pid]
 
 
 def chat_body(model: str = "smollm2", **fields: Any) -> dict[str, Any]:
@@ -35,7 +37,6 @@ def chat_body(model: str = "smollm2", **fields: Any) -> dict[str, Any]:
 def test_sixty_four_clients_two_models(make_daemon: MakeDaemon, parallel: str) -> None:
     daemon = make_daemon(OLLAMA_MAX_QUEUE="32", OLLAMA_NUM_PARALLEL=parallel)
     daemon.create("a", smollm2())
-    daemon.post("/api/create", {"model": "b", "from": "a", "parameters": {"num_ctx": 512}})
     # Two blobs, so that both can be loaded at once.
     other = daemon.home / "other.gguf"
     other.write_bytes(smollm2().read_bytes() + bytes(32))
@@ -45,7 +46,7 @@ def test_sixty_four_clients_two_models(make_daemon: MakeDaemon, parallel: str) -
     before = {p.pid for p in daemon.family()}
 
     def ask(number: int) -> tuple[int, Any, str | None]:
-        body = chat_body("ab"[number % 2], stream=False, options={"num_predict": 16})
+        body = chat_body("ab"[number % 2], stream=False, options={"num_predict": 6})
         status, headers, data = daemon.request("POST", "/api/chat", body)
         return status, json.loads(data), headers.get("retry-after")
 
@@ -55,7 +56,7 @@ def test_sixty_four_clients_two_models(make_daemon: MakeDaemon, parallel: str) -
     busy = [(a, retry) for status, a, retry in answers if status == 503]
     assert len(served) + len(busy) == 64
     assert len(served) >= 32
-    assert all(a["done"] and a["eval_count"] == 16 for a in served)
+    assert all(a["done"] and 0 < a["eval_count"] <= 6 for a in served)
     assert all(
         a == {"error": "server busy, please try again.  maximum pending requests exceeded"}
         and int(retry) >= 1
