@@ -1,0 +1,1 @@
+"""What the daemon costs, each figure beside the bare runner's of the same run."""
