@@ -11,7 +11,6 @@ import logging
 import re
 import secrets
 import socket
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 
 from ollamad.api.context import Context, Incoming, first_header
 from ollamad.api.guard import Guard, Origins
+from ollamad.api.http1 import EXTENSION
 from ollamad.api.responses import Response, StreamBody, empty_response, error_response
 from ollamad.api.routes import ROUTES
 from ollamad.api.routing import Match, Redirect, Route, Router, Unrouted
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Where `ollamad.api.server` puts itself into the scope: see `ollamad.api.http1.Stream`.
-EXTENSION = "ollamad"
 _EXCHANGE = "ollamad.exchange"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 #: A body that nobody read is skipped up to this size; beyond it the connection is closed.
@@ -136,7 +134,7 @@ class Exchange(TrioASGIHTTPConnection):
         self._cancel_scope = trio.CancelScope()
         self._cut_with: OllamadError | None = None
         self._headers: Headers = []
-        self._status: int | None = None
+        self._started = False
         self._stream: StreamBody | None = None
 
     async def __call__(self, receive: Receive, send: Send) -> None:
@@ -154,7 +152,6 @@ class Exchange(TrioASGIHTTPConnection):
             found.parameters if isinstance(found, Match) else {},
             request_id,
         )
-        started = time.perf_counter()
         answer = self._answer_without_handler(found)
         if answer is not None:
             await self._send_response(send, answer)
@@ -165,16 +162,6 @@ class Exchange(TrioASGIHTTPConnection):
                 await self._run(receive, send)
             finally:
                 self.app.running.discard(self)
-        if log.isEnabledFor(logging.DEBUG):
-            fields = {
-                "status": self._status or 499,  # no answer: the client had gone
-                "seconds": round(time.perf_counter() - started, 6),
-                "client": (scope["client"] or ("local",))[0],
-                "method": scope["method"],
-                "path": path,
-                "id": request_id,
-            }
-            log.debug("request", extra=fields)
 
     def cut(self, error: OllamadError) -> None:
         self._cut_with = error
@@ -237,7 +224,7 @@ class Exchange(TrioASGIHTTPConnection):
         await send(
             {"type": "http.response.start", "status": response.status_code, "headers": headers}
         )
-        self._status = response.status_code
+        self._started = True
         body = response.response
         if isinstance(body, DataBody):
             if body.data:
@@ -256,7 +243,7 @@ class Exchange(TrioASGIHTTPConnection):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_cut(self, send: Send, error: OllamadError) -> None:
-        if self._status is None:
+        if not self._started:
             await self._send_response(send, error_response(error))
         elif self._stream is not None:
             item = self._stream.error_item(error)
