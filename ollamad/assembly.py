@@ -15,6 +15,7 @@ from ollamad.inference.services import Services
 from ollamad.launcher import Launcher
 from ollamad.log import fields
 from ollamad.models.catalog import Catalog
+from ollamad.runners.flash import cache_type, flash_attention
 from ollamad.runners.kinds import Found
 from ollamad.runners.process import Runner
 from ollamad.runners.rundir import RunDirectory
@@ -53,7 +54,12 @@ async def running_services(
 
 
 def limits(settings: Settings, hardware: Hardware) -> Limits:
-    """The scheduler's part of the settings."""
+    """The scheduler's part of the settings, without a cache type that would fail every load."""
+    # No device is discovered yet that could lack flash attention.
+    flash = flash_attention(settings.flash_attention, ())
+    kv_cache_type, warning = cache_type(settings.kv_cache_type, flash)
+    if warning:
+        logger.warning(warning)
     return Limits(
         max_queue=settings.max_queue,
         max_loaded=settings.max_loaded_models,
@@ -61,7 +67,7 @@ def limits(settings: Settings, hardware: Hardware) -> Limits:
         keep_alive=settings.keep_alive,
         memory_guard=sys.platform != "darwin",
         flash_attention=settings.flash_attention,
-        kv_cache_type=settings.kv_cache_type,
+        kv_cache_type=kv_cache_type,
         device_count=len(hardware.devices),
     )
 

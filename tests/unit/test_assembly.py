@@ -1,5 +1,7 @@
 """How settings and hardware become what the scheduler goes by."""
 
+import pytest
+
 from ollamad.assembly import defaults, limits
 from ollamad.hardware import Device, Hardware, SystemMemory
 from ollamad.settings import FOREVER, Settings
@@ -27,15 +29,36 @@ def test_limits() -> None:
             OLLAMA_MAX_LOADED_MODELS="2",
             OLLAMA_NUM_PARALLEL="4",
             OLLAMA_KEEP_ALIVE="-1",
-            OLLAMA_FLASH_ATTENTION="0",
+            OLLAMA_FLASH_ATTENTION="1",
             OLLAMA_KV_CACHE_TYPE="q8_0",
         ),
         gpus(8, 8),
     )
     assert (found.max_queue, found.max_loaded, found.parallel) == (7, 2, 4)
     assert found.keep_alive == FOREVER
-    assert (found.flash_attention, found.kv_cache_type) == (False, "q8_0")
+    assert (found.flash_attention, found.kv_cache_type) == (True, "q8_0")
     assert found.device_count == 2
+
+
+@pytest.mark.parametrize(
+    ("environ", "used", "words"),
+    [
+        ({"OLLAMA_KV_CACHE_TYPE": "Q8_0"}, "q8_0", ""),
+        ({"OLLAMA_KV_CACHE_TYPE": " foo "}, "", "unknown OLLAMA_KV_CACHE_TYPE 'foo'"),
+        (
+            {"OLLAMA_KV_CACHE_TYPE": "q8_0", "OLLAMA_FLASH_ATTENTION": "0"},
+            "",
+            "needs flash attention",
+        ),
+        ({"OLLAMA_KV_CACHE_TYPE": "f16", "OLLAMA_FLASH_ATTENTION": "0"}, "f16", ""),
+    ],
+)
+def test_a_cache_type_that_cannot_work_is_left_out(
+    caplog: pytest.LogCaptureFixture, environ: dict[str, str], used: str, words: str
+) -> None:
+    assert limits(settings(**environ), NO_GPU).kv_cache_type == used
+    assert words in caplog.text
+    assert bool(words) == bool(caplog.records)
 
 
 def test_a_model_has_at_least_one_slot() -> None:
