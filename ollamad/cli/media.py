@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -66,7 +67,6 @@ def _read(path: Path) -> bytes:
         kind = content_type(head)
         if kind not in _TYPES:
             raise OllamadError(f"invalid file type: {kind}")
-        content = head + file.read(_LARGEST + 1 - len(head))
-    if len(content) > _LARGEST:
-        raise OllamadError("file size exceeds maximum limit (100MB)")
-    return content
+        if os.fstat(file.fileno()).st_size > _LARGEST:
+            raise OllamadError("file size exceeds maximum limit (100MB)")
+        return head + file.read(_LARGEST - len(head))

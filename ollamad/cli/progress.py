@@ -24,7 +24,10 @@ _SAMPLES = 10
 
 
 class State(Protocol):
-    """One line of a `Display`. ``now`` is in nanoseconds of any clock that does not step."""
+    """One line of a `Display`, on a terminal of ``columns``.
+
+    ``now`` is in nanoseconds of any clock that does not step.
+    """
 
     def line(self, now: int, columns: int) -> str: ...
 
@@ -196,7 +199,7 @@ class Display:
             self._states.append(state)
 
     def _write_plain(self, state: State) -> None:
-        self._stream.write(state.line(time.monotonic_ns(), _columns(self._stream) - 1) + "\n")
+        self._stream.write(state.line(time.monotonic_ns(), _size(self._stream)[0]) + "\n")
 
     def _draw_until_ended(self) -> None:
         # The first frame waits: what is over at once shows nothing moving.
@@ -210,14 +213,10 @@ class Display:
             if self._ended.is_set():
                 for state in self._states:
                     state.stop(now)
-            lines = [state.line(now, columns - 1) for state in self._states[-rows:]]
+            lines = [state.line(now, columns) for state in self._states[-rows:]]
             self._stream.write(frame(lines, self._drawn))
             self._stream.flush()
             self._drawn = len(lines)
-
-
-def _columns(stream: TextIO) -> int:
-    return _size(stream)[0]
 
 
 def _size(stream: TextIO) -> tuple[int, int]:
