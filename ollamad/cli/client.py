@@ -6,8 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -23,6 +22,9 @@ from ollamad.cli.http import Response, Transport
 from ollamad.errors import UsageError
 from ollamad.host import Host, from_environ
 from ollamad.version import API_VERSION, __version__
+
+if TYPE_CHECKING:
+    from pathlib import Path  # costs more time than any other import here is worth
 
 T = TypeVar("T", bound=msgspec.Struct)
 

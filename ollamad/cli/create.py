@@ -136,6 +136,8 @@ class EventProgress:
                 bar = self._display.bar(label, event.total, event.completed)
                 self._bars[event.digest] = bar
             bar.set(event.completed, self._clock())
+            if event.completed >= event.total:
+                self._display.stop(bar)
         elif event.status != self._status:
             self.end()
             self._status = event.status

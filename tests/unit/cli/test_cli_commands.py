@@ -164,7 +164,13 @@ def test_list_imports_nothing_heavy(server: Script) -> None:
     table, modules = done.stdout.splitlines()
     assert table == "NAME    ID    SIZE    MODIFIED "
     heavy = {"argparse", "asyncio", "email", "httpx", "quart", "ssl", "trio", "logging"}
-    heavy |= {"urllib.request", "encodings.idna", "ollamad.settings", "ollamad.cli.proxy"}
+    heavy |= {
+        "urllib.request",
+        "encodings.idna",
+        "ollamad.settings",
+        "ollamad.cli.proxy",
+        "pathlib",
+    }
     assert heavy & set(modules.split()) == set()
 
 

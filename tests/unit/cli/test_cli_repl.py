@@ -183,6 +183,15 @@ def test_load_of_what_is_not_there_changes_nothing(talk: Talk) -> None:
     assert talk.say("/load", "/load a b") == "Usage:\n  /load <modelname>\n" * 2
 
 
+def test_load_that_fails_changes_nothing(talk: Talk) -> None:
+    talk.say("one")
+    talk.server.on("POST /api/generate", error(500, "boom"))
+    with pytest.raises(ServerError, match="boom"):
+        talk.say("/load x")
+    assert talk.session.model.name == "m"
+    assert len(talk.session.messages) == 2
+
+
 def test_load_of_a_model_that_cannot_think_stays_with_it(talk: Talk) -> None:
     talk.server.on("POST /api/generate", error(400, "does not support thinking"))
     assert talk.say("/set think high", "/load x") == (
@@ -432,7 +441,8 @@ def test_a_conversation_on_a_terminal(server: Script, tmp_path: Path) -> None:
         seen = b""
 
     try:
-        until(rb">>> ")
+        # The terminal is asked to mark pastes.
+        until(rb"\x1b\[\?2004h.*>>> ")
         os.write(parent, b"hi\r")
         until(rb"hello user\r\n\r\n.*>>> ")
         # A paste: its line end sends nothing.
