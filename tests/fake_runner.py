@@ -4,7 +4,7 @@
     fake_runner.py --host /dir/x.sock --port 8080 ... (every flag of llama-server is accepted)
 
 What it does is told by a JSON object in the environment variable ``FAKE_RUNNER`` (or in the file
-that ``@path`` there names). Every key is optional:
+that ``@path`` there names, which is read again for every request). Every key is optional:
 
     log             lines for standard error at the start
     exit, signal    end at once with this status, or by this signal
@@ -22,6 +22,12 @@ that ``@path`` there names). Every key is optional:
     crash_log       line for standard error just before "crash" or "close"
     answers         {"/path": [status, body]}: fixed answers, body a text or a JSON value
     slots           requests generating at once, default: -np
+    dots            write so many dots, one every 50 ms, before listening: a load that goes on
+    ready_when      /health says that it loads until this file exists
+    hold            an answer waits after its first token until this file exists
+    journal         file that gets a line of JSON for every start, request, and client that left
+    only            {"text": script}: for runners that have the text in one of their arguments
+    launches        scripts for one start each, in turn; the last one stays (needs an ``@path``)
 
 ``GET /fake/requests`` (with the key) lists what was asked: path, body, and whether the client left.
 Standard library only, one thread a connection.
@@ -31,6 +37,7 @@ import base64
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -40,11 +47,20 @@ import time
 from typing import Any
 
 OK = {"status": "ok"}
+LOADING = {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}
 
 
 class Fake:
-    def __init__(self, argv: list[str], script: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        argv: list[str],
+        script: dict[str, Any],
+        file: str = "",
+        launch: dict[str, Any] | None = None,
+    ) -> None:
         self.script = script
+        self.file = file
+        self.launch = launch or {}
         self.key = os.environ.get("LLAMA_API_KEY", "")
         self.flags = argv
         self.host = self.flag("--host", "127.0.0.1")
@@ -53,7 +69,8 @@ class Fake:
         self.parallel = int(self.flag("-np", "1"))
         self.slots = threading.Semaphore(script.get("slots", self.parallel))
         self.requests: list[dict[str, Any]] = []
-        self.health = [dict(step) for step in script.get("health", [{"body": OK}])]
+        self.health_script: Any = None
+        self.health: list[dict[str, Any]] = []
         self.lock = threading.Lock()
 
     def flag(self, name: str, default: str) -> str:
@@ -85,6 +102,8 @@ class Fake:
                 for name, _, value in (line.partition(":") for line in head[1:])
             }
             path = target.partition("?")[0]
+            if self.file and path != "/fake/requests":
+                self.script = own_part(read_script(self.file), self.flags) | self.launch
             if path == "/health":
                 self.answer_health(connection)
                 return
@@ -104,6 +123,7 @@ class Fake:
                 "sent": 0,
             }
             self.requests.append(record)
+            note(self.script, "request", path=path, body=record["body"])
             self.route(connection, path, record)
 
     def route(self, connection: socket.socket, path: str, record: dict[str, Any]) -> None:
@@ -117,6 +137,7 @@ class Fake:
                     self.generate(connection, body, record, chat=path != "/completion")
                 except OSError:
                     record["left"] = True
+                    note(self.script, "left", path=path)
                     raise
         elif path == "/props":
             respond(
@@ -145,7 +166,13 @@ class Fake:
             respond(connection, 404, {"error": {"message": "File Not Found", "code": 404}})
 
     def answer_health(self, connection: socket.socket) -> None:
+        if "ready_when" in self.script and not os.path.exists(self.script["ready_when"]):  # noqa: PTH110
+            respond(connection, 503, LOADING)
+            return
         with self.lock:
+            script = self.script.get("health", [{"body": OK}])
+            if script != self.health_script:
+                self.health_script, self.health = script, [dict(step) for step in script]
             step = self.health[0]
             if len(self.health) > 1:
                 step["times"] = step.get("times", 1) - 1
@@ -203,6 +230,8 @@ class Fake:
         for sent in range(0, count, batch):
             connection.sendall(one * min(batch, count - sent))
             record["sent"] = sent + batch
+            if sent == 0 and "hold" in self.script:
+                wait_for(self.script["hold"], connection)
             if interval:
                 due += interval * batch
                 wait = due - time.perf_counter()
@@ -225,6 +254,30 @@ class Fake:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         elif what == "crash":
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def read_script(file: str) -> dict[str, Any]:
+    with open(file) as opened:  # noqa: PTH123
+        return dict(json.load(opened))
+
+
+def take_launch(file: str) -> dict[str, Any]:
+    """What is told for this start only; the next one finds the rest of ``launches``."""
+    script = read_script(file)
+    launches = script.get("launches", [{}])
+    if len(launches) > 1:
+        with open(f"{file}.next", "w") as rest:  # noqa: PTH123
+            json.dump({**script, "launches": launches[1:]}, rest)
+        os.replace(f"{file}.next", file)  # noqa: PTH105
+    return dict(launches[0])
+
+
+def own_part(script: dict[str, Any], argv: list[str]) -> dict[str, Any]:
+    """The script for the runner that was started with ``argv``."""
+    for text, more in script.get("only", {}).items():
+        if any(text in argument for argument in argv):
+            script = {**script, **more}
+    return script
 
 
 def read_request(connection: socket.socket) -> tuple[list[str], bytes]:
@@ -325,6 +378,21 @@ def embeddings(body: dict[str, Any]) -> dict[str, Any]:
     return {"data": data, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
 
 
+def note(script: dict[str, Any], event: str, **fields: Any) -> None:
+    """A line in the journal; one write, so that several runners can share a file."""
+    if "journal" in script:
+        line = json.dumps({"event": event, "pid": os.getpid(), **fields}) + "\n"
+        with open(script["journal"], "ab", buffering=0) as file:  # noqa: PTH123
+            file.write(line.encode())
+
+
+def wait_for(path: str, connection: socket.socket) -> None:
+    """Return when the file exists; raise when the client leaves before."""
+    while not os.path.exists(path):  # noqa: PTH110
+        if select.select([connection], [], [], 0.005)[0] and not connection.recv(1):
+            raise ConnectionError
+
+
 def say(line: str) -> None:
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
@@ -338,10 +406,10 @@ def main(argv: list[str]) -> None:
         print("Available devices:\n  (none)")
         return
     text = os.environ.get("FAKE_RUNNER", "{}")
-    if text.startswith("@"):
-        with open(text[1:]) as file:  # noqa: PTH123
-            text = file.read()
-    script = json.loads(text)
+    file = text[1:] if text.startswith("@") else ""
+    launch = take_launch(file) if file else {}
+    script = own_part(read_script(file) if file else json.loads(text), argv) | launch
+    note(script, "start", argv=argv, environ=dict(os.environ))
     if script.get("ignore_term"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for line in script.get("log", []):
@@ -350,8 +418,11 @@ def main(argv: list[str]) -> None:
         os.kill(os.getpid(), script["signal"])
     if "exit" in script:
         sys.exit(script["exit"])
+    for _ in range(script.get("dots", 0)):
+        os.write(2, b".")
+        time.sleep(0.05)
     time.sleep(script.get("listen_ms", 0) / 1000)
-    Fake(argv, script).serve()
+    Fake(argv, script, file, launch).serve()
 
 
 if __name__ == "__main__":
