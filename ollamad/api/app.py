@@ -191,7 +191,7 @@ class Exchange(TrioASGIHTTPConnection):
     async def _run(self, receive: Receive, send: Send) -> None:
         link: Any = self.scope["extensions"].get(EXTENSION)
         if link is not None:
-            link.on_disconnect = self._cancel_scope.cancel
+            link.when_left(self._cancel_scope.cancel)
             with self._cancel_scope:
                 await self._answer(send)
         else:
@@ -219,19 +219,20 @@ class Exchange(TrioASGIHTTPConnection):
         if response.status_code == 204:
             response.headers.pop("Content-Length", None)
         headers = encode_headers(response.headers) + self._headers
-        if not await self._skipped_body():
-            headers.append((b"connection", b"close"))
-        await send(
-            {"type": "http.response.start", "status": response.status_code, "headers": headers}
-        )
-        self._started = True
         body = response.response
-        if isinstance(body, DataBody):
-            if body.data:
-                await send({"type": "http.response.body", "body": body.data, "more_body": True})
-        else:
-            self._stream = body if isinstance(body, StreamBody) else None
-            async with body as items:
+        # Entered before anything can fail or be cancelled: a stream has begun and holds its lease.
+        async with body as items:
+            if not await self._skipped_body():
+                headers.append((b"connection", b"close"))
+            await send(
+                {"type": "http.response.start", "status": response.status_code, "headers": headers}
+            )
+            self._started = True
+            if isinstance(body, DataBody):
+                if body.data:
+                    await send({"type": "http.response.body", "body": body.data, "more_body": True})
+            else:
+                self._stream = body if isinstance(body, StreamBody) else None
                 async for item in items:
                     await send({"type": "http.response.body", "body": item, "more_body": True})
         await self._send_end(send)

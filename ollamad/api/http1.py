@@ -56,9 +56,7 @@ Write = Callable[[bytes], Awaitable[None]]
 
 
 class Stream(HTTPStream):
-    """One request and its answer. It is also what the application finds in the scope's extensions:
-    ``on_disconnect`` is called when the client goes away before the end of the answer.
-    """
+    """One request and its answer. It is also what the application finds in the scope's extensions."""
 
     def __init__(self, protocol: Http1) -> None:
         super().__init__(
@@ -72,7 +70,7 @@ class Stream(HTTPStream):
             protocol.stream_send,
             STREAM_ID,
         )
-        self.on_disconnect: Callable[[], None] | None = None
+        self._on_disconnect: Callable[[], None] | None = None
         self._protocol = protocol
         self._suppressed = False
         self._messages: deque[Any] = deque()
@@ -114,8 +112,14 @@ class Stream(HTTPStream):
         elif isinstance(event, StreamClosed):
             self.closed = True
             self._put({"type": "http.disconnect"})
-            if self.state is not ASGIHTTPState.CLOSED and self.on_disconnect is not None:
-                self.on_disconnect()
+            if self.state is not ASGIHTTPState.CLOSED and self._on_disconnect is not None:
+                self._on_disconnect()
+
+    def when_left(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called when the client goes away before the end of the answer."""
+        self._on_disconnect = call
+        if self.closed:
+            call()  # it left before its request came to run
 
     async def receive(self) -> Any:
         """ASGI's: the next piece of the body, then a disconnect."""
