@@ -1,4 +1,4 @@
-"""Times as the API writes them: RFC 3339, nanoseconds with trailing zeros cut (http-api.md 3.2.5)."""
+"""Times as the API writes them: RFC 3339, trailing zeros of nanoseconds cut (http-api.md 3.2.5)."""
 
 from __future__ import annotations
 

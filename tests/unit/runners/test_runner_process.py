@@ -58,7 +58,7 @@ def open_files() -> int:
 
 
 async def gone(pid: int) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         while alive(pid):  # noqa: ASYNC110
             await trio.sleep(0.002)  # it is no child of ours: nothing to wait on
 
