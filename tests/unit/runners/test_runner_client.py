@@ -136,7 +136,7 @@ async def test_a_cut_connection_ends_the_runner(
     with pytest.raises(RunnerError) as caught:
         await events(runner)
     assert str(caught.value) == BROKEN + "unexpected EOF"
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         await runner.exited.wait()
 
 
@@ -149,7 +149,7 @@ async def test_leaving_a_stream_closes_the_connection(start_fake: Any) -> None:
         await events(runner)
     assert scope.cancelled_caught
     # The one slot is free again each time: a third stream gets its first token.
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with runner.client.stream("/completion", BODY) as response:
             async for _ in response.batches():
                 break
