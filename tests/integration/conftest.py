@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import Daemon, running
+from support.fake import FakeDaemon, running_fake
 from support.models import smollm2
 
 
@@ -17,6 +18,21 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     with running(tmp_path_factory.mktemp("daemon")) as daemon:
         daemon.create("smollm2", gguf)
         yield daemon
+
+
+@pytest.fixture(scope="session")
+def fake_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeDaemon]:
+    """A daemon on stand-in runners, far from Greenwich. Shared: give your models your own names."""
+    home = tmp_path_factory.mktemp("fake") / "home"
+    with running_fake(home, TZ="America/New_York") as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def fake(fake_daemon: FakeDaemon) -> Iterator[FakeDaemon]:
+    """The same, with runners that do what ``fake.will`` says until the end of the test."""
+    yield fake_daemon
+    fake_daemon.will()
 
 
 @pytest.fixture
