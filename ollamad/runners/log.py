@@ -52,14 +52,21 @@ _LAST_ERROR_BYTES = 8192
 #: A line longer than this is taken in pieces, so that a runner cannot fill our memory.
 _LINE_BYTES = 64 * 1024
 
-_DEVICE = re.compile(r"using device (\S+) \(.* - (\d+) MiB free")
-_OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
-_OVERFLOW = re.compile(r"common_params_fit_impl:\s+- .*: \d+ layers \( *(\d+) overflowing\)")
+#: The lines with numbers are shorter. What a model's file or template says may be printed as well,
+#: so the patterns below must stand any text: short, and with numbers that Python can read.
+_NUMBERS_LINE = 400
+_MOST_BUFFERS = 1000
+_INT = r"([0-9]{1,12})"
+_MIB_TEXT = r"([0-9]{1,9}(?:\.[0-9]{1,6})?) MiB"
+
+_DEVICE = re.compile(rf"using device (\S+) \(.* - {_INT} MiB free")
+_OFFLOADED = re.compile(rf"offloaded {_INT}/{_INT} layers to GPU")
+_OVERFLOW = re.compile(rf"common_params_fit_impl:\s+- .*: \d+ layers \( *{_INT} overflowing\)")
 _BUFFER = re.compile(
-    r"^[^:]*?(?P<component>\w+): +(?P<buffer>\S+) +"
-    r"(?P<kind>model|KV|compute|output|RS|LoRA|DSV4 .+? state) buffer size = +(?P<mib>[\d.]+) MiB"
+    r"^[^:]*?(\w+): +(\S+) +"
+    rf"(model|KV|compute|output|RS|LoRA|DSV4 .+? state) buffer size = +{_MIB_TEXT}"
 )
-_PROJECTOR = re.compile(r"estimated worst-case memory usage of mmproj is ([\d.]+) MiB")
+_PROJECTOR = re.compile(rf"estimated worst-case memory usage of mmproj is {_MIB_TEXT}")
 
 #: Endings of buffer names that say how a device's memory is used, not which device it is.
 _DEVICE_SUFFIXES = ("_Mapped", "_REPACK", "_Private")
@@ -157,7 +164,7 @@ class LogReader:
         return self.feed(b"\n") if self._partial else []
 
     def _line(self, line: str) -> None:
-        if " MiB" in line or "layers" in line:
+        if len(line) <= _NUMBERS_LINE and (" MiB" in line or "layers" in line):
             self._numbers(line)
         if (marker := _MARKER.search(line)) is not None:
             self._add_error(line[marker.start() :])
@@ -177,9 +184,7 @@ class LogReader:
 
     def _numbers(self, line: str) -> None:
         if (found := _BUFFER.match(line)) is not None:
-            self._buffer(
-                found["component"], found["buffer"], found["kind"], int(float(found["mib"]) * _MIB)
-            )
+            self._buffer(found[1], found[2], found[3], int(float(found[4]) * _MIB))
         elif (found := _DEVICE.search(line)) is not None:
             self._free_at_load[found[1]] = int(found[2]) * _MIB
         elif (found := _OFFLOADED.search(line)) is not None:
@@ -204,6 +209,8 @@ class LogReader:
                     self._buffers.clear()
         elif kind not in {"model", "LoRA"}:
             self._generation_complete = True
+        if sum(map(len, self._buffers.values())) >= _MOST_BUFFERS:
+            return  # no runner has so many: somebody makes them up
         sizes = self._buffers.setdefault((component, buffer, kind), [])
         if kind in {"compute", "output"}:
             sizes.clear()
