@@ -56,7 +56,7 @@ Write = Callable[[bytes], Awaitable[None]]
 
 
 class Stream(HTTPStream):
-    """One request and its answer. It is also what the application finds in the scope's extensions."""
+    """One request and its answer; the application finds it in the scope's extensions."""
 
     def __init__(self, protocol: Http1) -> None:
         super().__init__(
