@@ -12,15 +12,21 @@ import trio
 
 from ollamad.api.context import Context
 from ollamad.api.encoding import PLAIN_JSON, encode_lines
-from ollamad.api.responses import Response, empty_response, json_response, stream_response
+from ollamad.api.responses import (
+    Response,
+    empty_response,
+    error_response,
+    json_response,
+    stream_response,
+)
 from ollamad.create.apply import create_events
+from ollamad.create.checks import check_request
 from ollamad.errors import BadRequest, NotFound, OllamadError, model_not_found, quoted
 from ollamad.models import manage
 from ollamad.models.catalog import details
 from ollamad.models.show import show
 from ollamad.scheduler.lease import LoadedModel
 from ollamad.store.digests import check_digest
-from ollamad.store.names import Name
 from ollamad.timestamps import local_time
 from ollamad.wire import (
     FOREVER,
@@ -79,10 +85,8 @@ async def post_show(context: Context) -> Response:
     request = await context.decode(ShowRequest)
     requested = request.model or request.name
     services = context.services
-    reference = services.models.reference(requested)
-    name = Name.parse(reference.base)
-    if not name.is_valid:
-        raise BadRequest("invalid model name")
+    lacking = "remote model details are unavailable"
+    name, reference = services.models.name_of(requested, cloud=lacking)
     model = await services.models.read(name)
     if model is None:
         raise model_not_found(name.short)
@@ -90,7 +94,7 @@ async def post_show(context: Context) -> Response:
         if reference.source == "local":
             raise model_not_found(requested)
         if services.settings.cloud_disabled:
-            services.models.refuse_cloud("remote model details are unavailable")
+            services.models.refuse_cloud(lacking)
     answer = await trio.to_thread.run_sync(show, model, request)
     if context.header("user-agent").startswith(_COPILOT):
         answer.model_info["general.basename"] = requested
@@ -140,17 +144,14 @@ async def post_blob(context: Context) -> Response:
 async def post_create(context: Context) -> Response:
     request = await context.decode(CreateRequest)
     services = context.services
+    check_request(request)  # what is wrong at first sight is an ordinary error (14.2)
     events = create_events(services.models.store, request, locks=services.name_locks)
     return await _progress(events, request.stream)
 
 
 async def post_pull(context: Context) -> Response:
     request = await context.decode(PullRequest)
-    reference = context.services.models.reference(
-        request.model or request.name, when_empty="invalid model name"
-    )
-    if not Name.parse(reference.base).is_valid:
-        raise BadRequest("invalid model name")
+    context.services.models.name_of(request.model or request.name, when_empty="invalid model name")
     raise OllamadError("pulling models is not available in this version", status=501)
 
 
@@ -166,9 +167,12 @@ async def _progress(events: AsyncGenerator[Progress, None], stream: bool | None)
     if stream is not False:
         return await stream_response(_lines(events))
     last: Progress | None = None
-    async with aclosing(events):
-        async for event in events:
-            last = event
+    try:
+        async with aclosing(events):
+            async for event in events:
+                last = event
+    except OllamadError as error:
+        return error_response(error, content_type=PLAIN_JSON)
     return json_response(last, content_type=PLAIN_JSON)
 
 

@@ -40,6 +40,7 @@ async def chat(services: Services, request: ChatRequest) -> ChatResponse | Event
     if not request.messages and request.keep_alive == 0:
         services.scheduler.expire(model.key)
         return _single(services, request, "unload")
+    services.models.refuse_stub(model)
     think = check_thinking(model, request.model, request.think)
     check_runnable(model)
     require(model, request.model, "chat", tools=bool(request.tools))

@@ -45,7 +45,7 @@ def checked_input(value: Any) -> list[str]:
 async def embed(services: Services, request: EmbedRequest) -> Embedded:
     """One unit vector for each input. Raises OllamadError; failures without a status are 400."""
     started = time.monotonic_ns()
-    services.models.reference(request.model, when_empty="model '' not found")
+    services.models.name_of(request.model, when_empty="model '' not found")
     texts = checked_input(request.input)
     model = await services.models.find_weights(request.model, when_empty="model '' not found")
     check_runnable(model)

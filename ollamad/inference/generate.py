@@ -41,6 +41,7 @@ async def generate(services: Services, request: GenerateRequest) -> GenerateResp
     started = time.monotonic_ns()
     check_top_logprobs(request.top_logprobs)
     model = await services.models.find(request.model, when_empty="model '' not found")
+    services.models.refuse_stub(model)
     if not request.prompt and request.keep_alive == 0:
         services.scheduler.expire(model.key)
         return _single(services, request, "unload")

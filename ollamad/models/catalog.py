@@ -168,20 +168,34 @@ class Catalog:
         self._settings = settings
         self._models = Models(store)
 
-    def reference(self, requested: str, *, when_empty: str = "model is required") -> Reference:
-        """The reference that a client's text is.
+    def name_of(
+        self,
+        requested: str,
+        *,
+        when_empty: str = "model is required",
+        cloud: str = "remote model is unavailable",
+    ) -> tuple[Name, Reference]:
+        """The name that a client's text means (http-api.md 4); ``cloud``: what a cloud model lacks.
 
-        Raises NotFound or BadRequest for a blank one, BadRequest for two source suffixes,
-        Forbidden or OllamadError for cloud models.
+        Raises NotFound or BadRequest for a blank text, BadRequest for two source suffixes and for
+        what is no name, OllamadError for cloud models.
         """
         if not requested.strip():
             if when_empty.endswith("not found"):
                 raise NotFound(when_empty)
             raise BadRequest(when_empty)
         reference = parse_reference(requested)
+        name = Name.parse(reference.base)
+        if not name.is_valid:
+            raise BadRequest("invalid model name")
         if reference.source == "cloud":
+            self.refuse_cloud(cloud)
+        return name, reference
+
+    def refuse_stub(self, model: KnownModel) -> None:
+        """Raises for a model that another server runs."""
+        if model.stored.config.is_remote:
             self.refuse_cloud("remote model is unavailable")
-        return reference
 
     def refuse_cloud(self, operation: str) -> None:
         """Raises: cloud models are switched off, or (for now) not to be had."""
@@ -189,34 +203,22 @@ class Catalog:
             raise OllamadError(f"ollama cloud is disabled: {operation}", status=403)
         raise OllamadError("cloud models are not available in this version", status=501)
 
-    async def find(
-        self, requested: str, *, when_empty: str = "model is required", exact: bool = False
-    ) -> KnownModel:
-        """The model of a generate or chat request. Raises as ``reference``, and NotFound."""
-        model = await self._find(requested, when_empty, exact)
-        if model is None:
+    async def find(self, requested: str, *, when_empty: str = "model is required") -> KnownModel:
+        """The model or stub of a generate or chat request. Raises as ``name_of``, and NotFound."""
+        name, reference = self.name_of(requested, when_empty=when_empty)
+        model = await self.read(name)
+        if model is None or (reference.source == "local" and model.stored.config.is_remote):
             raise model_not_found(requested)
         return model
 
     async def find_weights(
         self, requested: str, *, when_empty: str = "model is required", exact: bool = False
     ) -> KnownModel:
-        """The model of an embedding request: one without weights counts as missing, too."""
-        model = await self._find(requested, when_empty, exact)
+        """The model of an embedding request: a stub, or one whose weights are gone, is missing."""
+        name, _ = self.name_of(requested, when_empty=when_empty)
+        model = await self.read(name, exact=exact)
         if model is None or model.facts is None:
             raise model_not_found_try_pulling(requested)
-        return model
-
-    async def _find(self, requested: str, when_empty: str, exact: bool) -> KnownModel | None:
-        reference = self.reference(requested, when_empty=when_empty)
-        name = Name.parse(reference.base)
-        if not name.is_valid:
-            raise BadRequest("invalid model name")
-        model = await self.read(name, exact=exact)
-        if model is not None and model.stored.config.is_remote:
-            if reference.source == "local":
-                return None
-            self.refuse_cloud("remote model is unavailable")
         return model
 
     async def read(self, name: Name, *, exact: bool = False) -> KnownModel | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +52,7 @@ class FakeDaemon(Daemon):
         """What all runners do from now on."""
         new = self._script.with_suffix(".new")
         new.write_text(json.dumps(script))
-        os.replace(new, self._script)
+        new.replace(self._script)
 
     def add(self, name: str, arch: str = "llama", **keys: Any) -> None:
         """A model of that name; ``keys`` go into its file."""
