@@ -13,7 +13,7 @@ import secrets
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,9 @@ _LAST_WORDS_S = 0.5
 
 #: How long the shim gets to carry out a kill before it is killed itself.
 _KILL_GRACE_S = 1.0
+
+#: How long a killed runner is waited for: one that is stuck in the kernel must hold up nobody.
+_KILL_LIMIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,8 @@ class Runner:
         """Asks the process to end, kills its group after ``grace`` seconds, and waits for its exit.
 
         With a ``grace`` of 0 it is killed at once. If this is cancelled, the runner is killed and
-        its exit still awaited: a stopped runner has always given its memory back.
+        its exit still awaited: a stopped runner has given its memory back, unless it is stuck in
+        the kernel, which is logged.
         """
         self.stopping = True
         try:
@@ -124,8 +128,10 @@ class Runner:
                 with trio.move_on_after(grace):
                     await self.exited.wait()
         finally:
-            with trio.CancelScope(shield=True):
+            with trio.move_on_after(_KILL_LIMIT_S, shield=True) as scope:
                 await self._kill()
+            if scope.cancelled_caught:
+                _log.error("runner does not end, going on without it pid=%d", self.pid)
 
     async def _kill(self) -> None:
         if self.exited.is_set():
@@ -197,8 +203,8 @@ class Runner:
         assert process is not None
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._read_output)
-                nursery.start_soon(self._read_control)
+                nursery.start_soon(self._contained, self._read_output)
+                nursery.start_soon(self._contained, self._read_control)
                 task_status.started()
                 await process.wait()
                 with trio.move_on_after(_OUTPUT_GRACE_S):
@@ -241,6 +247,14 @@ class Runner:
         if self._control is not None:
             self._control.close()
             self._control = None
+
+    async def _contained(self, read: Callable[[], Awaitable[None]]) -> None:
+        """Nothing that a runner writes may end more than this runner."""
+        try:
+            await read()
+        except Exception:  # noqa: BLE001 - a bug must not end the daemon
+            _log.exception("reading from a runner failed, ending it pid=%d", self.pid)
+            self._order(b"K")
 
     async def _read_output(self) -> None:
         assert self._process is not None
