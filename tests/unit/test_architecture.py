@@ -1,6 +1,7 @@
 """The arrows between the layers point one way, and what decides knows no I/O."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -270,3 +271,24 @@ def test_only_local_commands_call_the_daemons_code() -> None:
         if target in MODULES and _part(target) in ("daemon", "runners", "scheduler", "api")
     }
     assert users == {"ollamad.cli.local"}
+
+
+PAGE = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+
+
+def test_the_docs_show_these_layers() -> None:
+    blocks = re.findall(r"^```\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    lines = [tuple(line.split(", ")) for line in blocks[-1].splitlines()]
+    assert tuple(lines) == LAYERS
+
+
+def test_the_docs_tell_what_each_part_knows() -> None:
+    rows = re.findall(r"^\| (`.+?) \| ", PAGE.partition("## Layers")[2], re.MULTILINE)
+    told = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert set(RANK) - told == {"__main__"}
+
+
+def test_modules_that_the_docs_name_exist() -> None:
+    named = [n for n in re.findall(r"`(\w+\.\w+)`", PAGE) if n.partition(".")[0] in RANK]
+    assert len(named) > 20
+    assert [name for name in named if f"ollamad.{name}" not in MODULES] == []
