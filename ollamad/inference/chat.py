@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from ollamad.errors import RunnerError
 from ollamad.inference.prompt import fitted, rendered
@@ -151,10 +152,11 @@ class _Run:
                 top_logprobs=request.top_logprobs,
             )
             stream = ChatStream(logprobs=request.logprobs, top_logprobs=request.top_logprobs)
-            async for batch in pieces(
-                services.scheduler, lease, "/v1/chat/completions", body, stream
-            ):
-                yield [self._event(p) for p in batch]
+            answer = pieces(services.scheduler, lease, "/v1/chat/completions", body, stream)
+            # The runner's slot must be free before the lease says so.
+            async with aclosing(answer):
+                async for batch in answer:
+                    yield [self._event(p) for p in batch]
             assert stream.final is not None
             yield [self._last(stream.final, dropped, loaded)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from ollamad.errors import BadRequest, OllamadError, RunnerError
@@ -142,9 +143,12 @@ class _Run:
             )
             stream = CompletionStream(logprobs=request.logprobs, top_logprobs=request.top_logprobs)
             said: list[str] = []
-            async for batch in pieces(services.scheduler, lease, "/completion", body, stream):
-                said.extend(p.content for p in batch)
-                yield [self._event(p) for p in batch]
+            answer = pieces(services.scheduler, lease, "/completion", body, stream)
+            # The runner's slot must be free before the lease says so.
+            async with aclosing(answer):
+                async for batch in answer:
+                    said.extend(p.content for p in batch)
+                    yield [self._event(p) for p in batch]
             assert stream.final is not None
             context = None
             if not request.raw:
