@@ -146,10 +146,11 @@ async def _run(prepared: Prepared) -> None:
                 grace = seconds(settings.shutdown_grace)
                 nursery.start_soon(services.scheduler.drain, grace)
                 await server.stop(grace)
+                # From before the end of the first task: one may wait for a thread that hangs.
+                watchdog = threading.Timer(STOP_LIMIT, _give_up)
+                watchdog.daemon = True
+                watchdog.start()
                 nursery.cancel_scope.cancel()
-            watchdog = threading.Timer(STOP_LIMIT, _give_up)
-            watchdog.daemon = True
-            watchdog.start()
         watchdog.cancel()
     logger.info("stopped")
 
