@@ -11,10 +11,11 @@ import msgspec
 import trio
 
 from ollamad.api.context import Context
-from ollamad.api.encoding import PLAIN_JSON, encode_lines
+from ollamad.api.encoding import PLAIN_JSON, encode, encode_lines
 from ollamad.api.responses import (
     Response,
     empty_response,
+    encoded_response,
     error_response,
     json_response,
     stream_response,
@@ -23,7 +24,7 @@ from ollamad.create.apply import create_events
 from ollamad.create.checks import check_request
 from ollamad.errors import BadRequest, NotFound, OllamadError, model_not_found, quoted
 from ollamad.models import manage
-from ollamad.models.catalog import details
+from ollamad.models.catalog import KnownModel, details
 from ollamad.models.show import show
 from ollamad.scheduler.lease import LoadedModel
 from ollamad.store.digests import check_digest
@@ -95,10 +96,16 @@ async def post_show(context: Context) -> Response:
             raise model_not_found(requested)
         if services.settings.cloud_disabled:
             services.models.refuse_cloud(lacking)
-    answer = await trio.to_thread.run_sync(show, model, request)
-    if context.header("user-agent").startswith(_COPILOT):
-        answer.model_info["general.basename"] = requested
-    return json_response(answer)
+    basename = requested if context.header("user-agent").startswith(_COPILOT) else None
+    return encoded_response(await trio.to_thread.run_sync(_shown, model, request, basename))
+
+
+def _shown(model: KnownModel, request: ShowRequest, basename: str | None) -> bytes:
+    """In a thread also because a verbose answer holds whole vocabularies."""
+    answer = show(model, request)
+    if basename is not None:
+        answer.model_info["general.basename"] = basename
+    return encode(answer)
 
 
 async def post_copy(context: Context) -> Response:

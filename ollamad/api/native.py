@@ -7,17 +7,13 @@ from contextlib import aclosing
 from typing import Any, TypeVar
 
 import msgspec
+import trio
 
 from ollamad.api.context import Context
-from ollamad.api.encoding import (
-    JSON,
-    encode_lines,
-    float32_array,
-    float64_array,
-)
-from ollamad.api.responses import Response, json_response, stream_response
+from ollamad.api.encoding import encode, encode_lines, float32_array, float64_array
+from ollamad.api.responses import Response, encoded_response, json_response, stream_response
 from ollamad.inference import chat, generate
-from ollamad.inference.embed import embed, legacy_embedding
+from ollamad.inference.embed import Embedded, embed, legacy_embedding
 from ollamad.wire import (
     ChatRequest,
     EmbeddingRequest,
@@ -28,6 +24,9 @@ from ollamad.wire import (
 )
 
 E = TypeVar("E", bound=msgspec.Struct)
+
+#: Numbers of an embedding's answer that are printed in a millisecond or two.
+_FEW_NUMBERS = 1024
 
 
 async def post_generate(context: Context) -> Response:
@@ -65,15 +64,23 @@ async def _lines(events: AsyncGenerator[list[Any], None]) -> AsyncGenerator[byte
 async def post_embed(context: Context) -> Response:
     request = await context.decode(EmbedRequest)
     embedded = await embed(context.services, request)
-    return json_response(
+    if sum(map(len, embedded.vectors)) <= _FEW_NUMBERS:
+        return encoded_response(_embeddings(request.model, embedded))
+    # Printing many numbers takes long; other answers go on meanwhile.
+    return encoded_response(
+        await trio.to_thread.run_sync(_embeddings, request.model, embedded),
+    )
+
+
+def _embeddings(model: str, embedded: Embedded) -> bytes:
+    return encode(
         EmbedResponse(
-            model=request.model,
+            model=model,
             embeddings=[msgspec.Raw(float32_array(vector)) for vector in embedded.vectors],
             total_duration=embedded.total_duration,
             load_duration=embedded.load_duration,
             prompt_eval_count=embedded.prompt_tokens,
-        ),
-        content_type=JSON,
+        )
     )
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "Response",
     "StreamBody",
     "empty_response",
+    "encoded_response",
     "error_response",
     "json_response",
     "stream_response",
@@ -35,6 +36,11 @@ ErrorItem = Callable[[OllamadError], bytes]
 def json_response(value: Any, status: int = 200, *, content_type: str = JSON) -> Response:
     """``value`` is a Struct or anything else that `encode` takes."""
     return _response(encode(value), status, content_type)
+
+
+def encoded_response(body: bytes, *, content_type: str = JSON) -> Response:
+    """``body`` is what `encode` made, in a thread because it is long."""
+    return _response(body, 200, content_type)
 
 
 def text_response(text: str, status: int = 200) -> Response:

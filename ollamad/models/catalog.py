@@ -7,7 +7,6 @@ threads; a model is read once while its manifest stays the same.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,11 +39,15 @@ DEFAULT_TEMPLATE = "{{ .Prompt }}"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KnownModel:
-    """A stored model with what its files say. ``facts`` is None when the weights are unreadable."""
+    """A stored model with what its files say. ``facts`` is None when the weights are unreadable.
+
+    ``extra_bytes``: of adapters, projectors and draft, as far as they are there.
+    """
 
     stored: Model
     facts: Facts | None
     projectors: tuple[Facts, ...]
+    extra_bytes: int
     capabilities: tuple[str, ...]
 
     @property
@@ -145,12 +148,7 @@ class KnownModel:
         return ModelShape(
             arch=facts.arch,
             weight_bytes=facts.size,
-            extra_bytes=sum(p.size for p in self.projectors)
-            + sum(
-                path.stat().st_size
-                for path in (*self.stored.adapter_paths, self.stored.draft_path)
-                if path is not None
-            ),
+            extra_bytes=self.extra_bytes,
             train_context=facts.train_context,
             kv_heads=facts.kv_head_counts,
             key_length=facts.key_length,
@@ -217,6 +215,8 @@ class Catalog:
         """The model of an embedding request: a stub, or one whose weights are gone, is missing."""
         name, _ = self.name_of(requested, when_empty=when_empty)
         model = await self.read(name, exact=exact)
+        if model is not None and model.damage:
+            raise GGUFError(model.damage)
         if model is None or model.facts is None:
             raise model_not_found_try_pulling(requested)
         return model
@@ -243,27 +243,25 @@ class Catalog:
 
 def known(model: Model) -> KnownModel:
     """``model`` with the facts of its files, as far as they can be read."""
-    facts = None if model.model_path is None else _facts_or_none(model)
-    projectors = tuple(_readable(model.projector_paths, model))
-    return KnownModel(model, facts, projectors, capabilities(model.config, facts, projectors))
+    facts, damage = (None, "") if model.model_path is None else _facts(model.model_path, model)
+    projectors = tuple(
+        found for path in model.projector_paths if (found := _facts(path, model)[0]) is not None
+    )
+    return KnownModel(
+        model, facts, projectors, capabilities(model.config, facts, projectors), damage
+    )
 
 
-def _facts_or_none(model: Model) -> Facts | None:
-    assert model.model_path is not None
-    for facts in _readable((model.model_path,), model):
-        return facts
-    return None
-
-
-def _readable(paths: Iterable[Path], model: Model) -> Iterator[Facts]:
-    for path in paths:
-        try:
-            yield cached_facts(path)
-        except (OSError, GGUFError) as error:
-            log.warning(
-                "a file of a model cannot be read",
-                extra={"model": model.short_name, "error": str(error)},
-            )
+def _facts(path: Path, model: Model) -> tuple[Facts | None, str]:
+    """The facts of one file, or None and what is wrong with it: "" for a file that is gone."""
+    try:
+        return cached_facts(path), ""
+    except (OSError, GGUFError) as error:
+        log.warning(
+            "a file of a model cannot be read",
+            extra={"model": model.short_name, "error": str(error)},
+        )
+        return None, "" if isinstance(error, FileNotFoundError) else str(error)
 
 
 def details(model: KnownModel, *, listed: bool = False) -> ModelDetails:

@@ -1,0 +1,48 @@
+"""What a stored model costs in memory, and models whose files are not all there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from support.gguf_bytes import header
+
+from ollamad.models.catalog import known
+from ollamad.store.manifest import MEDIA_ADAPTER, MEDIA_MODEL, Layer, Manifest
+from ollamad.store.model import load_model
+from ollamad.store.names import Name
+from ollamad.store.store import Store
+
+NAME = Name.parse("m")
+
+
+def _layer(store: Store, media_type: str, content: bytes) -> Layer:
+    with store.new_blob() as blob:
+        blob.write(content)
+        result = blob.commit()
+    return Layer(media_type=media_type, digest=result.digest, size=result.size)
+
+
+def _model(tmp_path: Path, **adapter: Any) -> Any:
+    store = Store(tmp_path)
+    weights = _layer(store, MEDIA_MODEL, header())
+    lora = msgspec.structs.replace(_layer(store, MEDIA_ADAPTER, b"twelve bytes"), **adapter)
+    store.write_manifest(NAME, Manifest(layers=(weights, lora)))
+    return known(load_model(store, NAME))
+
+
+def test_adapters_count(tmp_path: Path) -> None:
+    assert _model(tmp_path).shape.extra_bytes == 12
+
+
+def test_a_missing_adapter_is_for_the_runner_to_complain_about(tmp_path: Path) -> None:
+    assert _model(tmp_path, digest=f"sha256:{'0' * 64}").shape.extra_bytes == 0
+
+
+def test_the_shape_needs_no_disk(tmp_path: Path) -> None:
+    """It is asked for on the event loop, which a slow disk must not stop."""
+    model = _model(tmp_path)
+    for path in sorted(tmp_path.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert model.shape.extra_bytes == 12
