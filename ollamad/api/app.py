@@ -30,6 +30,7 @@ from ollamad.api.responses import Response, StreamBody, empty_response, error_re
 from ollamad.api.routes import ROUTES
 from ollamad.api.routing import Match, Redirect, Route, Router, Unrouted
 from ollamad.errors import OllamadError
+from ollamad.store.errors import os_error_text
 
 if TYPE_CHECKING:
     from ollamad.inference.services import Services
@@ -91,6 +92,7 @@ class Application(QuartTrio):
         for route in router.routes:
             self._add(route)
         self.register_error_handler(OllamadError, _answer_error)
+        self.register_error_handler(OSError, _answer_os_error)
         self.register_error_handler(Exception, _answer_crash)
 
     def cut(self, error: OllamadError) -> None:
@@ -116,6 +118,13 @@ class Application(QuartTrio):
 
 async def _answer_error(error: OllamadError) -> Response:
     return error_response(error)
+
+
+async def _answer_os_error(error: OSError) -> Response:
+    """The disk is full, a name too long for it, a file not ours to read: no fault of the code."""
+    text = os_error_text("open" if error.filename else "write", error)
+    log.warning("the system refused", extra={"error": text})
+    return error_response(OllamadError(text))
 
 
 async def _answer_crash(error: Exception) -> Response:
