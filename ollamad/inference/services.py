@@ -15,6 +15,7 @@ from ollamad.errors import (
     model_not_found_try_pulling,
     quoted,
 )
+from ollamad.gguf.errors import GGUFError
 from ollamad.models.catalog import Catalog, KnownModel
 from ollamad.runners.process import Runner
 from ollamad.scheduler.options import Defaults, Options, resolve, shifts_context
@@ -104,7 +105,13 @@ def check_runnable(model: KnownModel) -> None:
 def require(
     model: KnownModel, requested: str, verb: str, *, insert: bool = False, tools: bool = False
 ) -> None:
-    """http-api.md 6.5: raises BadRequest for the capabilities that this request needs and lacks."""
+    """http-api.md 6.5: raises BadRequest for the capabilities that this request needs and lacks.
+
+    Of weights that are gone no capability is known. Of weights that are damaged neither, but there
+    is more to say: GGUFError (runners-and-scheduling.md 8.4).
+    """
+    if model.damage:
+        raise GGUFError(model.damage)
     if "completion" not in model.capabilities:
         raise cannot(requested, verb)
     wanted = {"insert": insert, "tools": tools}

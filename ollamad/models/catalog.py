@@ -39,9 +39,11 @@ DEFAULT_TEMPLATE = "{{ .Prompt }}"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KnownModel:
-    """A stored model with what its files say. ``facts`` is None when the weights are unreadable.
+    """A stored model with what its files say.
 
-    ``extra_bytes``: of adapters, projectors and draft, as far as they are there.
+    ``facts`` is None when the weights are gone or unreadable; ``damage`` tells what is wrong with
+    them, "" when they are gone. ``extra_bytes``: of adapters, projectors and draft, as far as they
+    are there.
     """
 
     stored: Model
@@ -49,6 +51,7 @@ class KnownModel:
     projectors: tuple[Facts, ...]
     extra_bytes: int
     capabilities: tuple[str, ...]
+    damage: str = ""
 
     @property
     def name(self) -> Name:
@@ -212,7 +215,10 @@ class Catalog:
     async def find_weights(
         self, requested: str, *, when_empty: str = "model is required", exact: bool = False
     ) -> KnownModel:
-        """The model of an embedding request: a stub, or one whose weights are gone, is missing."""
+        """The model of an embedding request: a stub, or one whose weights are gone, is missing.
+
+        Raises GGUFError, too, for weights that are damaged.
+        """
         name, _ = self.name_of(requested, when_empty=when_empty)
         model = await self.read(name, exact=exact)
         if model is not None and model.damage:
@@ -247,9 +253,23 @@ def known(model: Model) -> KnownModel:
     projectors = tuple(
         found for path in model.projector_paths if (found := _facts(path, model)[0]) is not None
     )
+    extra = [*model.adapter_paths, *([] if model.draft_path is None else [model.draft_path])]
     return KnownModel(
-        model, facts, projectors, capabilities(model.config, facts, projectors), damage
+        stored=model,
+        facts=facts,
+        projectors=projectors,
+        extra_bytes=sum(p.size for p in projectors) + sum(map(_size, extra)),
+        capabilities=capabilities(model.config, facts, projectors),
+        damage=damage,
     )
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, 0 when it is gone: then the runner says so."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _facts(path: Path, model: Model) -> tuple[Facts | None, str]:
