@@ -1,15 +1,22 @@
 """Scheduler meets runners: how a launch plan becomes a process.
 
 The scheduler knows models and memory, the runners know flags and processes; only this module knows
-both.
+both. Spec: runners-and-scheduling 2.2 (facts of the files), 2.11 (projectors).
 """
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, cast
 
 import trio
 
+from ollamad.errors import LoadError, quoted
+from ollamad.gguf.errors import GGUFError
+from ollamad.gguf.facts import Facts, cached_facts
 from ollamad.runners.command import Launch
 from ollamad.runners.kinds import Found
 from ollamad.runners.process import Runner, start_runner
@@ -18,8 +25,60 @@ from ollamad.scheduler.sizing import LaunchPlan
 from ollamad.scheduler.spec import ModelSpec
 from ollamad.settings import Settings
 
+log = logging.getLogger(__name__)
 
-def launch_of(spec: ModelSpec, plan: LaunchPlan) -> Launch:
+
+@dataclass(frozen=True, slots=True)
+class LaunchFacts:
+    """What the files of a model say that decides how it is launched (2.2)."""
+
+    #: Blocks and the output layer.
+    offloadable_layers: int = 1
+    #: Bytes of the projector's tensors, 0 without one.
+    projector_bytes: int = 0
+    #: ``--spec-type``; "" when there is no draft, or llama-server finds out by itself.
+    draft_type: str = ""
+
+
+def read_launch_facts(spec: ModelSpec) -> LaunchFacts:
+    """Blocks on the disk. Raises FileNotFoundError and GGUFError for the weights, LoadError for a
+    projector that cannot be read."""
+    model = cached_facts(spec.model_path)
+    draft = model if spec.draft is None else _facts_or_none(spec.draft)
+    return LaunchFacts(
+        offloadable_layers=model.offloadable_layers,
+        projector_bytes=_projector_bytes(spec.projectors[0]) if spec.projectors else 0,
+        draft_type="" if draft is None else _draft_type(draft),
+    )
+
+
+def _draft_type(draft: Facts) -> str:
+    """Of a draft's file, or of a model that brings its own draft."""
+    if draft.arch == "dflash":
+        return "draft-dflash"
+    return "draft-mtp" if draft.has_builtin_draft else ""
+
+
+def _facts_or_none(path: Path) -> Facts | None:
+    try:
+        return cached_facts(path)
+    except (OSError, GGUFError) as error:
+        # The runner may know more about it than we do; else it says what is wrong.
+        log.warning("the draft cannot be read: %s", error)
+        return None
+
+
+def _projector_bytes(path: Path) -> int:
+    try:
+        size = cached_facts(path).tensor_bytes
+    except (OSError, GGUFError) as error:
+        raise LoadError(f"read mmproj metadata {quoted(str(path))}: {error}") from error
+    if size == 0:
+        raise LoadError(f"read mmproj metadata {quoted(str(path))}: no projector tensors found")
+    return size
+
+
+def launch_of(spec: ModelSpec, plan: LaunchPlan, facts: LaunchFacts) -> Launch:
     """The launch that ``plan`` decided for ``spec``. Pure."""
     return Launch(
         model_path=str(spec.model_path),
@@ -32,6 +91,8 @@ def launch_of(spec: ModelSpec, plan: LaunchPlan) -> Launch:
         kv_pool=plan.context_total if plan.kv_unified else 0,
         adapters=tuple(map(str, spec.adapters)),
         projector=str(spec.projectors[0]) if spec.projectors else None,
+        projector_offload=_offloads_projector(plan.num_gpu, facts.offloadable_layers),
+        projector_bytes=facts.projector_bytes,
         embedding=not spec.is_completion,
         num_batch=plan.num_batch,
         num_gpu=plan.num_gpu,
@@ -45,9 +106,15 @@ def launch_of(spec: ModelSpec, plan: LaunchPlan) -> Launch:
         cache_ram_mib=plan.cache_ram_mib,
         jinja=spec.jinja,
         fit=plan.fit,
+        draft_type=facts.draft_type,
         draft_path=str(spec.draft) if spec.draft else None,
         draft_max=plan.draft_num_predict,
     )
+
+
+def _offloads_projector(num_gpu: int, offloadable_layers: int) -> bool:
+    """False when the user keeps all or part of the model off the devices (2.11)."""
+    return not 0 <= num_gpu < offloadable_layers
 
 
 class Launcher:
@@ -66,11 +133,32 @@ class Launcher:
         self._kinds = kinds
 
     async def __call__(self, spec: ModelSpec, plan: LaunchPlan) -> Runner:
-        """Raises LoadError."""
+        """Raises LoadError, GGUFError, and FileNotFoundError when the weights are gone.
+
+        When memory runs out, a projector that was to go to a device is tried once more in main
+        memory (2.11).
+        """
+        facts = await trio.to_thread.run_sync(read_launch_facts, spec)
+        launch = launch_of(spec, plan, facts)
+        try:
+            return await self._start(launch)
+        except LoadError as error:
+            if not (error.out_of_memory and launch.projector and launch.projector_offload):
+                raise
+            log.warning("loading %s again with its projector in main memory", spec.name)
+        try:
+            return await self._start(dataclasses.replace(launch, projector_offload=False))
+        except LoadError as error:
+            raise LoadError(
+                "llama-server startup failed after projector CPU offload retry: " + error.message,
+                out_of_memory=error.out_of_memory,
+            ) from error
+
+    async def _start(self, launch: Launch) -> Runner:
         return await start_runner(
             self._nursery,
             self._kinds.best(),
-            launch_of(spec, plan),
+            launch,
             rundir=self._rundir,
             load_timeout_ns=self._load_timeout_ns,
         )
