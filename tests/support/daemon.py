@@ -104,7 +104,7 @@ class Daemon:
                 raise AssertionError(f"the daemon did not stop on SIGTERM:\n{self.log}") from None
             finally:
                 for child in family:
-                    if child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+                    if alive(child):
                         child.kill()
         if self._reader is not None:
             self._reader.join(5)
@@ -118,7 +118,7 @@ class Daemon:
             children = psutil.Process(self.process.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
-        return [c for c in children if c.is_running() and c.status() != psutil.STATUS_ZOMBIE]
+        return [c for c in children if alive(c)]
 
     def connection(self, timeout: float = 120) -> HTTPConnection:
         return HTTPConnection("127.0.0.1", self.port, timeout=timeout)
@@ -181,6 +181,14 @@ class Daemon:
             {"model": name, "files": {gguf.name: digest}, "stream": False, **fields},
         )
         assert answer == {"status": "success"}
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether it runs. It may end between psutil's question and the answer."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def eventually(check: Any, limit: float = 10.0, what: str = "condition") -> None:
