@@ -13,6 +13,7 @@ Differences from the base classes (http-api.md 1):
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import time
 from collections import deque
@@ -25,7 +26,7 @@ from urllib.parse import unquote_to_bytes
 import h11
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed, Updated
+from hypercorn.events import Closed, RawData, Updated
 from hypercorn.protocol.events import Body, EndBody, Event, Response, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
@@ -35,6 +36,9 @@ log = logging.getLogger(__name__)
 
 #: Of the request's head, in bytes (1.4).
 HEADER_LIMIT = (1 << 20) + 4096
+#: Lines of the request's head. Each costs microseconds, and a megabyte may hold 300,000 of them.
+LINE_LIMIT = 1000
+_HEAD_END = re.compile(rb"\n\r?\n")
 #: Pieces of a request's body that wait for their reader; each is at most one read of the socket.
 _WAITING_PIECES = 4
 #: How long, in seconds, a stalled client may hold up the last bytes of an answer.
@@ -199,15 +203,35 @@ class Http1(H11Protocol):
         self._head = b""
         self._chunked = False
         self._refused = False
+        self._head_lines = 0
+        self._head_seen = b""
 
     @property
     def unread(self) -> bool:
         """Whether the client may be sending something that nobody will read."""
-        return self.connection.their_state in (h11.SEND_BODY, h11.ERROR)
+        return self._refused or self.connection.their_state is h11.SEND_BODY
 
     async def handle(self, event: Any) -> None:
-        if not self._refused:
+        if self._refused:
+            return
+        if isinstance(event, RawData) and self._has_too_many_lines(event.data):
+            await self._refuse(431, "")
+        else:
             await super().handle(event)
+
+    def _has_too_many_lines(self, data: bytes) -> bool:
+        """Whether the head that goes on in ``data`` has more than `LINE_LIMIT` lines."""
+        if self.connection.their_state is not h11.IDLE:
+            return False  # a body; heads that come with its end are few, as reads are short
+        data = self._head_seen + data
+        end = _HEAD_END.search(data)
+        self._head_lines += data.count(b"\n", len(self._head_seen), end.end() if end else len(data))
+        too_many = self._head_lines > LINE_LIMIT
+        # The end may be cut in two: its beginning is looked at once more.
+        self._head_seen = b"" if end else data[-2:]
+        if end:
+            self._head_lines = 0
+        return too_many
 
     async def stream_send(self, event: Event) -> None:
         if self._refused:

@@ -221,14 +221,15 @@ class Connection(TCPServer):
         self._closing = True
         self._writable = False
         unread = hasattr(self, "_http") and self._http.unread
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + _LINGER):
-            try:
+        try:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _LINGER):
                 await self.stream.send_eof()
                 if unread:
                     await self._drop_incoming()
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                pass  # the client was faster
-        await trio.aclose_forcefully(self.stream)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+            pass  # the client was faster, or an answer is stuck in the middle
+        finally:
+            await trio.aclose_forcefully(self.stream)
 
     async def _drop_incoming(self) -> None:
         try:
