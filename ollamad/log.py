@@ -24,6 +24,9 @@ _NAMES = {TRACE: "TRACE", 10: "DEBUG", 20: "INFO", 30: "WARN", 40: "ERROR"}
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "fields"}
 
 
+#: Characters of a value; what clients send may end up in one.
+_LONGEST = 8192
+
 # Most values: ASCII without blank, quote and equals sign.
 _PLAIN = re.compile(r"[!#-<>-~]+").fullmatch
 
@@ -84,13 +87,20 @@ def _items(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
     yield "time", timestamp(record.created)
     yield "level", _level(record.levelno)
     yield "source", f"{record.filename}:{record.lineno}"
-    yield "msg", record.getMessage()
-    yield from getattr(record, "fields", {}).items()
+    yield "msg", _cut(record.getMessage())
+    for key, value in getattr(record, "fields", {}).items():
+        yield key, _cut(value)
     for key, value in record.__dict__.items():
         if key not in _STANDARD:
-            yield key, value
+            yield key, _cut(value)
     if record.exc_info and record.exc_info[0] is not None:
         yield "traceback", "".join(traceback.format_exception(*record.exc_info)).rstrip()
+
+
+def _cut(value: object) -> object:
+    if isinstance(value, str) and len(value) > _LONGEST:
+        return f"{value[:_LONGEST]}… ({len(value)} characters)"
+    return value
 
 
 _second: tuple[int, str, str] = (-1, "", "")

@@ -35,6 +35,8 @@ INFERENCE_ROUTES = frozenset(
     )
 )
 _FILE_MODE = 0o600
+#: Of a path in the log; those of the API are shorter.
+_PATH_LENGTH = 200
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -76,7 +78,7 @@ class AccessLog:
                 "duration": format_duration(nanoseconds // 1000 * 1000),
                 "client": client[0] if client else "",
                 "method": scope["method"],
-                "path": path,
+                "path": path if len(path) <= _PATH_LENGTH else f"{path[:_PATH_LENGTH]}…",
             },
         )
 

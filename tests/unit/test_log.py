@@ -155,3 +155,15 @@ def test_a_broken_stream_is_not_reported_to_itself(capsys: pytest.CaptureFixture
     stream.close()
     logging.getLogger("ollamad").error("nobody hears")
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_what_clients_send_does_not_fill_the_log(format: str) -> None:
+    long = "x" * 1_000_000
+    for line in (
+        written("%s", long, format=format),
+        written("m", extra={"option": long}, format=format),
+        written("m", extra=fields(name=long), format=format),
+    ):
+        assert "(1000000 characters)" in line
+        assert len(line) < 10_000

@@ -178,3 +178,10 @@ def test_a_script_says_where_and_what() -> None:
     ).stdout.splitlines()
     assert told[-2:] == ["@/tmp/it's/body.json", "http://other:1/api/chat"]
     assert "url=${1:-http://[::1]:11434}" in script
+
+
+async def test_a_path_of_a_megabyte_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "ollamad"):
+        long = scope(path="/" + "x" * 1_000_000, response={"status": 404})
+        await AccessLog(nothing, "server")(long, None, None)
+    assert len(last_record(caplog)["path"]) < 300
