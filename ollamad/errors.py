@@ -84,6 +84,11 @@ class RunnerError(OllamadError):
         self.out_of_memory = out_of_memory
 
 
+class RunnerUnfit(RunnerError):
+    """A runner that does not answer as it should, and will not: it has to be replaced
+    (runners-and-scheduling 4.4)."""
+
+
 class UsageError(OllamadError):
     """A bad command line or environment value: one line on stderr, exit status 1."""
 

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 import h11
 import trio
 
-from ollamad.errors import RunnerError
+from ollamad.errors import RunnerError, RunnerUnfit
 from ollamad.runners import health, protocol
 from ollamad.runners.address import Address, UnixAddress
 from ollamad.runners.framing import (
@@ -31,8 +31,10 @@ from ollamad.runners.log import is_out_of_memory
 
 _READ_BYTES = 65536
 
-#: A poll of ``/health`` that takes longer counts as silence (2.8).
+#: A poll of ``/health`` that takes longer counts as silence: while loading (2.8), and before a
+#: request (4.4).
 _HEALTH_LIMIT_S = 0.2
+_CHECK_LIMIT_S = 10.0
 
 #: Failures to connect that say nothing about the runner.
 _OUR_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -208,9 +210,9 @@ class RunnerClient:
             raise self._refused(response.status, content)
         return response.status, content
 
-    async def health(self) -> health.Health:
-        """One poll of ``/health``; never raises for what the runner does."""
-        with trio.move_on_after(_HEALTH_LIMIT_S):
+    async def health(self, limit: float = _HEALTH_LIMIT_S) -> health.Health:
+        """One poll of ``/health``, of ``limit`` seconds; never raises for what the runner does."""
+        with trio.move_on_after(limit):
             try:
                 sock = await self._connect()
             except (ConnectionRefusedError, FileNotFoundError):
@@ -258,18 +260,24 @@ class RunnerClient:
         return protocol.props_result(*await self.request_json("/props"))
 
     async def check_ready(self) -> None:
-        """The gate before a request (2.8): raises ``RunnerError`` unless the runner is ready."""
+        """The gate before a request (2.8, 4.4): returns when the runner is ready for one.
+
+        Raises ``RunnerUnfit`` for a runner that is gone, sick or silent, ``RunnerError`` for one
+        that lives but is not ready.
+        """
         for attempt in range(11):
             if attempt:
                 await trio.sleep(0.005)
-            now = await self.health()
+            now = await self.health(_CHECK_LIMIT_S)
             if now.state is health.State.READY:
                 return
             if now.state is health.State.ERROR:
-                raise RunnerError(now.text)
-            if now.state is not health.State.BUSY:
-                raise RunnerError(f"unexpected server status: {now.state.value}")
-        raise RunnerError("no slots available after 10 retries")
+                raise RunnerUnfit(now.text)
+            if now.state is health.State.NOT_RESPONDING:
+                raise RunnerUnfit(f"unexpected server status: {now.state.value}")
+        if now.state is health.State.BUSY:
+            raise RunnerError("no slots available after 10 retries")
+        raise RunnerError(f"unexpected server status: {now.state.value}")
 
     async def _connect_or_explain(self) -> stdlib_socket.socket:
         try:

@@ -114,6 +114,10 @@ class Runner:
         """The error text for a runner that has ended (2.10)."""
         return health.termination_text(self.returncode, self.last_error())
 
+    async def check(self) -> None:
+        """The gate before a request. Raises ``RunnerUnfit`` and ``RunnerError`` (2.8, 4.4)."""
+        await self.client.check_ready()
+
     async def stop(self, grace: float = 2.0) -> None:
         """Asks the process to end, kills its group after ``grace`` seconds, and waits for its exit.
 

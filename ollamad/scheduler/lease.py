@@ -14,7 +14,7 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
     """One model in memory, for ``ps``. Sizes in bytes.
 
     ``expires_in``: nanoseconds until it is unloaded if nobody asks for it, at most 0 once it is on
-    its way out, FOREVER when it stays. ``loading``: not ready yet, and the sizes are predictions.
+    its way out, FOREVER when it stays.
     """
 
     key: str
@@ -25,7 +25,6 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
     size_vram: int
     num_ctx: int
     expires_in: int
-    loading: bool
     leases: int
 
 

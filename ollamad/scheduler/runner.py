@@ -27,6 +27,12 @@ class Runner(Protocol):
     @property
     def exited(self) -> trio.Event: ...
     def memory(self) -> MemoryUse: ...
+    async def check(self) -> None:
+        """Return when it can take a request.
+
+        Raises RunnerUnfit when it has to be replaced, RunnerError when it is only not ready now.
+        """
+
     async def stop(self) -> None:
         """End the process and return when it is gone. Called once, and not after it exited."""
 

@@ -13,11 +13,11 @@ from typing import Generic
 
 import trio
 
-from ollamad.errors import LoadError, NotFound, OllamadError, ShuttingDown, quoted
+from ollamad.errors import LoadError, NotFound, OllamadError, RunnerUnfit, ShuttingDown, quoted
 from ollamad.scheduler.actions import Abort, Action, Grant, Measure, Reject, Start, Stop
 from ollamad.scheduler.core import Core
 from ollamad.scheduler.lease import Lease, LoadedModel
-from ollamad.scheduler.records import RunnerRecord, State
+from ollamad.scheduler.records import RunnerRecord
 from ollamad.scheduler.runner import R, ReadMemory, StartRunner
 from ollamad.scheduler.sizing import MemoryReading
 from ollamad.scheduler.spec import ModelSpec
@@ -89,14 +89,22 @@ class Scheduler(Generic[R]):
 
         ``keep_alive`` (nanoseconds) stays in force for the model; None changes nothing. ``slot``
         False only loads the model and takes none of its places. Entering raises ServerBusy,
-        ShuttingDown, LoadError, NotFound or another OllamadError.
+        ShuttingDown, LoadError, NotFound, RunnerError or another OllamadError.
+
+        A runner is checked before it is handed out. One that is unfit is replaced, unless it was
+        loaded for this very request: then a new one would be no better.
         """
         return LeaseRequest(self, spec, keep_alive, slot)
 
     def loaded(self) -> list[LoadedModel]:
-        """The models in memory, those being loaded included; the last to expire come first."""
+        """The models in memory; the last to expire come first. One that loads is not yet there."""
         now = _now()
-        models = [self._loaded_model(runner, now) for runner in self._core.runners()]
+        models = [
+            self._loaded_model(record, process.runner, now)
+            for record in self._core.runners()
+            if (process := self._processes.get(record.id)) is not None
+            and process.runner is not None
+        ]
         return sorted(models, key=lambda model: -(model.expires_in // 10**9))
 
     def expire(self, key_or_name: str) -> bool:
@@ -177,20 +185,17 @@ class Scheduler(Generic[R]):
             condemn=self._condemn,
         )
 
-    def _loaded_model(self, record: RunnerRecord, now: int) -> LoadedModel:
-        process = self._processes.get(record.id)
-        runner = process.runner if process is not None else None
-        memory = runner.memory() if runner is not None else None
+    def _loaded_model(self, record: RunnerRecord, runner: R, now: int) -> LoadedModel:
+        memory = runner.memory()
         return LoadedModel(
             key=record.spec.key,
             name=record.spec.name,
             digest=record.spec.digest,
             info=record.spec.info,
-            size=memory.total if memory is not None else record.plan.predicted,
-            size_vram=memory.vram if memory is not None else 0,
+            size=memory.total,
+            size_vram=memory.vram,
             num_ctx=record.plan.num_ctx,
             expires_in=record.expires_in(now),
-            loading=record.state is State.LOADING,
             leases=record.leases,
         )
 
@@ -286,6 +291,25 @@ class LeaseRequest(Generic[R]):
 
     async def __aenter__(self) -> Lease[R]:
         await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            lease = await self._asked()
+            try:
+                # Who only loads takes what has just become ready as it is.
+                if self.slot or not lease.loaded_ns:
+                    await lease.runner.check()
+            except RunnerUnfit as error:
+                lease.condemn(error.message)
+                self._scheduler._release(self._ticket)
+                if lease.loaded_ns:
+                    raise
+            except BaseException:
+                self._scheduler._release(self._ticket)
+                raise
+            else:
+                return lease
+
+    async def _asked(self) -> Lease[R]:
+        self._answer = None
         self._ticket = self._scheduler._ask(self)
         answer = self._answer if self._answer is not None else await self._answered()
         if isinstance(answer, OllamadError):

@@ -12,7 +12,15 @@ import trio
 from scheduler_world import SECOND, spec
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from ollamad.errors import LoadError, NotFound, OllamadError, ServerBusy, ShuttingDown
+from ollamad.errors import (
+    LoadError,
+    NotFound,
+    OllamadError,
+    RunnerError,
+    RunnerUnfit,
+    ServerBusy,
+    ShuttingDown,
+)
 from ollamad.scheduler.core import Core
 from ollamad.scheduler.shell import MEASURE_DEADLINE, STOP_DEADLINE, Scheduler
 from ollamad.scheduler.sizing import GIB, LaunchPlan, Limits, MemoryReading
@@ -32,9 +40,15 @@ class MadeUpRunner:
         self.key = key
         self.client = object()
         self.exited = trio.Event()
+        self.sickness = world.sickness
 
     def memory(self) -> Use:
         return Use()
+
+    async def check(self) -> None:
+        await trio.sleep(self.world.check_seconds)
+        if self.sickness is not None:
+            raise self.sickness
 
     async def stop(self) -> None:
         assert not self.exited.is_set()
@@ -54,6 +68,9 @@ class MadeUpWorld:
         self.load_seconds = 1.0
         self.stop_seconds = 0.1
         self.measure_seconds = 0.0
+        self.check_seconds = 0.0
+        #: What is wrong with runners from their start.
+        self.sickness: OllamadError | None = None
         self.failure: Exception | None = None
         self.alive: list[MadeUpRunner] = []
         self.starts: list[str] = []
@@ -265,6 +282,60 @@ async def test_a_runner_that_does_not_answer_is_replaced(autojump_clock: MockClo
         assert len(world.alive) == 1
 
 
+async def test_a_runner_that_got_unfit_is_replaced_before_it_is_used(
+    autojump_clock: MockClock,
+) -> None:
+    world = MadeUpWorld()
+    async with running(world) as scheduler:
+        async with scheduler.lease(spec()) as lease:
+            lease.runner.sickness = RunnerUnfit("llama-server error: sick")
+        for slot in (False, True):
+            async with scheduler.lease(spec(), slot=slot) as other:
+                assert other.runner is not lease.runner
+        assert world.starts == ["a", "a"]
+        assert len(world.alive) == 1
+
+
+async def test_a_runner_that_is_unfit_when_it_comes_is_not_loaded_over_and_over(
+    autojump_clock: MockClock,
+) -> None:
+    world = MadeUpWorld()
+    world.sickness = RunnerUnfit("llama-server error: sick")
+    async with running(world) as scheduler:
+        async with scheduler.lease(spec(), slot=False):
+            pass
+        with pytest.raises(RunnerUnfit, match="llama-server error: sick"):
+            async with scheduler.lease(spec()):
+                pass
+        assert world.starts == ["a", "a"], "the first was replaced, and the second is as bad"
+        await trio.sleep(1)
+        assert world.alive == []
+
+
+async def test_a_runner_that_is_not_ready_is_kept(autojump_clock: MockClock) -> None:
+    world = MadeUpWorld()
+    world.sickness = RunnerError("no slots available after 10 retries")
+    async with running(world) as scheduler:
+        for _ in range(2):
+            with pytest.raises(RunnerError, match="no slots"):
+                async with scheduler.lease(spec()):
+                    pass
+        world.alive[0].sickness = None
+        async with scheduler.lease(spec()):
+            assert world.starts == ["a"]
+
+
+async def test_a_client_that_leaves_while_its_runner_is_checked(autojump_clock: MockClock) -> None:
+    world = MadeUpWorld()
+    world.check_seconds = 5
+    async with running(world) as scheduler:
+        with trio.move_on_after(3) as scope:
+            async with scheduler.lease(spec()):
+                raise AssertionError("the check takes longer")
+        assert scope.cancelled_caught
+        assert [model.leases for model in scheduler.loaded()] == [0]
+
+
 async def test_a_runner_that_cannot_be_stopped_does_not_hold_up_the_queue(
     autojump_clock: MockClock,
 ) -> None:
@@ -298,7 +369,7 @@ async def test_what_ps_shows(autojump_clock: MockClock) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(hold, scheduler, spec("c", gib=2), 1)
             await trio.sleep(0.5)
-            b, c, a = scheduler.loaded()
+            b, a = scheduler.loaded()
         assert (b.name, b.key, b.size, b.size_vram, b.num_ctx) == (
             "model-b",
             "b",
@@ -306,8 +377,7 @@ async def test_what_ps_shows(autojump_clock: MockClock) -> None:
             GIB,
             4096,
         )
-        assert (b.expires_in, b.loading) == (FOREVER, False)
-        assert (c.loading, c.size, c.size_vram) == (True, 2 * GIB, 0)
+        assert b.expires_in == FOREVER
         assert a.expires_in == pytest.approx(58.5 * SECOND)
 
 
