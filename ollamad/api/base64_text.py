@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import binascii
+import re
+from itertools import islice
 
 from ollamad.errors import BadRequest
 
-_DIGITS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 _LINE_BREAKS = b"\r\n"
+_NO_DIGIT = re.compile(rb"[^A-Za-z0-9+/\r\n]")
+_NO_LINE_BREAK = re.compile(rb"[^\r\n]")
 
 
 def base64_bytes(text: str) -> bytes:
@@ -25,25 +28,24 @@ def base64_bytes(text: str) -> bytes:
 
 def _wrong_byte(raw: bytes) -> int:
     """The offset that the reference names: of the offending byte, or of a group that is cut off."""
-    digits = 0
-    group = 0  # where the present group of four starts
-    for at, byte in enumerate(raw):
-        if byte in _LINE_BREAKS:
-            continue
-        if byte in _DIGITS:
-            digits += 1
-            if digits % 4 == 0:
-                group = at + 1
-            continue
-        return _wrong_padding(raw, at, digits % 4) if byte == ord("=") else at
-    return group
+    wrong = _NO_DIGIT.search(raw)
+    end = wrong.start() if wrong else len(raw)
+    digits = end - raw.count(b"\r", 0, end) - raw.count(b"\n", 0, end)
+    if wrong:
+        return _wrong_padding(raw, end, digits % 4) if wrong[0] == b"=" else end
+    # No byte is wrong, so the last group of four is not complete: where does it start?
+    rest = raw
+    for _ in range(digits % 4):
+        rest = rest.rstrip(_LINE_BREAKS)[:-1]
+    return len(rest.rstrip(_LINE_BREAKS))
 
 
 def _wrong_padding(raw: bytes, at: int, digits: int) -> int:
     """``at`` is the first padding byte, after ``digits`` digits of its group."""
     if digits < 2:
         return at
-    rest = [place for place in range(at, len(raw)) if raw[place] not in _LINE_BREAKS]
+    # The padding byte and what follows it, without line breaks: more than two tell nothing.
+    rest = [place.start() for place in islice(_NO_LINE_BREAK.finditer(raw, at), 3)]
     if digits == 2:
         if len(rest) < 2:
             return len(raw)

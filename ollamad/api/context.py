@@ -18,6 +18,8 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 #: Bodies beyond this many bytes are decoded in a thread, so that other streams go on meanwhile.
 _LARGE_BODY = 1 << 20
+#: Two at a time: more would only take the interpreter from the event loop, and hold more memory.
+_DECODERS = trio.CapacityLimiter(2)
 
 
 class Incoming:
@@ -87,7 +89,7 @@ class Context:
         """The body as a request. Raises BadRequest with the reference's text."""
         body = await self.body()
         if len(body) > _LARGE_BODY:
-            return await trio.to_thread.run_sync(decode, type_, body)
+            return await trio.to_thread.run_sync(decode, type_, body, limiter=_DECODERS)
         return decode(type_, body)
 
     def header(self, name: str) -> str:

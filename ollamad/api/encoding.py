@@ -29,8 +29,9 @@ _SEPARATORS = (("\u2028".encode(), b"\\u2028"), ("\u2029".encode(), b"\\u2029"))
 _ODD_FRACTION = re.compile(rb"\.0(?![0-9])")
 _ODD_EXPONENT = re.compile(rb"e(?:-6(?![0-9])|[1-3][0-9])")
 _HIGH_DIGITS = frozenset("89")
+# Possessive: a string is never tried in another way, which would cost memory for each escape.
 _STRING_OR_FLOAT = re.compile(
-    rb'"(?:[^"\\]+|\\.)*"|-?[0-9]+(?:\.[0-9]+(?:e[-+]?[0-9]+)?|e[-+]?[0-9]+)'
+    rb'"(?:[^"\\]++|\\.)*+"|-?[0-9]+(?:\.[0-9]+(?:e[-+]?[0-9]+)?|e[-+]?[0-9]+)'
 )
 
 

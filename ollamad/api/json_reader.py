@@ -19,7 +19,8 @@ from ollamad.store.json_syntax import first_value
 
 _BLANK = " \t\r\n"
 _HALF_SURROGATE = re.compile("[\ud800-\udfff]")
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]+|\\.)*"|[\[\]{}]', re.DOTALL)
+# Possessive: a string is never tried in another way, which would cost memory for each escape.
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
 #: Values nested deeper than this below the top are read as ``null``: Python's own stack is finite,
 #: and nothing that means anything to the API is nested so deep.
 _DEEPEST = 200

@@ -74,7 +74,7 @@ def checked_format(raw: msgspec.Raw | None) -> Format | None:
         return None
     if text.startswith(b"{"):
         return Format(text)
-    if json.loads(text) == "json":
+    if text.startswith(b'"') and json.loads(text) == "json":
         return Format(None)
     raise OllamadError(
         f'invalid format: {quoted(text.decode())}; expected "json" or a valid JSON Schema object'

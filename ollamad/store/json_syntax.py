@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 _MAX_DEPTH = 10_000
-_BLANK = b" \t\r\n"
+_BLANKS = re.compile(rb"[ \t\r\n]*")
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
 _DIGITS = re.compile(rb"[0-9]*")
 _HEX = b"0123456789abcdefABCDEF"
@@ -41,9 +41,8 @@ def first_value(raw: bytes) -> FirstValue:
 
 
 def _skip_blanks(raw: bytes, at: int) -> int:
-    while at < len(raw) and raw[at] in _BLANK:
-        at += 1
-    return at
+    blanks = _BLANKS.match(raw, at)
+    return blanks.end() if blanks else at
 
 
 def _byte(raw: bytes, at: int) -> int:
