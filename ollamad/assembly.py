@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import trio
 
+from ollamad.errors import LoadError
 from ollamad.hardware import Hardware, discover, system_memory
 from ollamad.hardware.discovery import log_fields
 from ollamad.inference.services import Services
 from ollamad.launcher import Launcher
 from ollamad.log import fields
 from ollamad.models.catalog import Catalog
+from ollamad.runners import probe
+from ollamad.runners.environment import child_environment
 from ollamad.runners.flash import cache_type, flash_attention
-from ollamad.runners.kinds import Found
+from ollamad.runners.kinds import Found, RunnerKind
 from ollamad.runners.process import Runner
 from ollamad.runners.rundir import RunDirectory
 from ollamad.scheduler.core import Core
@@ -28,6 +33,9 @@ from ollamad.store.store import Store
 from ollamad.units import human_gib
 
 logger = logging.getLogger(__name__)
+
+#: Seconds in which a runner must have told its version.
+_VERSION_LIMIT = 30.0
 
 
 @asynccontextmanager
@@ -44,6 +52,7 @@ async def running_services(
         core = Core(limits(settings, hardware))
         scheduler: Scheduler[Runner] = Scheduler(core, launcher, _read_memory)
         await supervised.start(scheduler.run)
+        supervised.start_soon(log_runner, kinds)
         yield Services(
             settings=settings,
             models=Catalog(store, settings),
@@ -88,6 +97,38 @@ def _log_hardware(hardware: Hardware, default_num_ctx: int) -> None:
         "vram-based default context",
         extra=fields(total_vram=human_gib(total), default_num_ctx=default_num_ctx),
     )
+
+
+async def log_runner(kinds: Found) -> None:
+    """Log which runner loads will use, and warn of one that is too old (2.1)."""
+    try:
+        kind = await _identified(kinds.best())
+    except LoadError as error:
+        logger.warning("no model can be loaded: %s", error.message)
+        return
+    told = fields(kind=kind.name, path=kind.path, version=kind.version or "unknown")
+    logger.info("runner", extra=told)
+    if probe.too_old(kind):
+        logger.warning("the runner is older than what is known to work", extra=told)
+
+
+async def _identified(kind: RunnerKind) -> RunnerKind:
+    if kind.embedded:
+        return await trio.to_thread.run_sync(probe.identify, kind)
+    output = b""
+    try:
+        with trio.move_on_after(_VERSION_LIMIT):
+            result = await trio.run_process(
+                [*kind.program, "--version"],
+                capture_stdout=True,
+                stderr=subprocess.STDOUT,
+                check=False,
+                env=child_environment(os.environ, overrides={}),
+            )
+            output = result.stdout
+    except OSError as error:
+        logger.warning("the runner cannot be started: %s", error)
+    return probe.with_version(kind, output.decode("utf-8", "replace"))
 
 
 async def _read_memory() -> MemoryReading:

@@ -43,7 +43,12 @@ def identify(kind: RunnerKind) -> RunnerKind:
         # The wheel's version ends in the number of the llama.cpp build inside.
         last = version.split("+")[0].rpartition(".")[2]
         return dataclasses.replace(kind, version=version, build=int(last) if last.isdigit() else 0)
-    version, build = parse_version(_output(kind, "--version", errors=True))
+    return with_version(kind, _output(kind, "--version", errors=True))
+
+
+def with_version(kind: RunnerKind, output: str) -> RunnerKind:
+    """``kind`` with what its program printed for ``--version``."""
+    version, build = parse_version(output)
     return dataclasses.replace(kind, version=version, build=build)
 
 

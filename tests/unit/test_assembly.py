@@ -1,9 +1,13 @@
 """How settings and hardware become what the scheduler goes by."""
 
+from pathlib import Path
+
 import pytest
 
-from ollamad.assembly import defaults, limits
+from ollamad.assembly import defaults, limits, log_runner
 from ollamad.hardware import Device, Hardware, SystemMemory
+from ollamad.log import TextFormatter
+from ollamad.runners.kinds import Found, RunnerKind
 from ollamad.settings import FOREVER, Settings
 
 GIB = 1 << 30
@@ -70,3 +74,39 @@ def test_the_default_context_goes_by_the_devices_less_the_overhead() -> None:
     assert defaults(settings(), gpus(12, 12)).tier == 32768
     assert defaults(settings(OLLAMA_GPU_OVERHEAD=str(2 * GIB)), gpus(12, 12)).tier == 4096
     assert defaults(settings(OLLAMA_CONTEXT_LENGTH="2048"), NO_GPU).context_length == 2048
+
+
+def program(tmp_path: Path, script: str) -> Found:
+    path = tmp_path / "llama-server"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    kind = RunnerKind(name="configured", program=(str(path),), origin="a test")
+    return Found((kind,), ())
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "warnings"),
+    [
+        ("echo 'version: 11434 (abc)' >&2", "version=11434", 0),
+        ("echo 'version: 10000 (abc)' >&2", "version=10000", 1),
+        ("echo 'version: 0 (unknown)' >&2", "version=0", 0),
+        ("exit 3", "version=unknown", 0),
+    ],
+)
+async def test_the_log_tells_the_runners_version(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    script: str,
+    words: str,
+    warnings: int,
+) -> None:
+    with caplog.at_level("INFO"):
+        await log_runner(program(tmp_path, script))
+    formatter = TextFormatter()
+    assert words in formatter.format(caplog.records[0])
+    assert sum(record.levelname == "WARNING" for record in caplog.records) == warnings
+
+
+async def test_the_log_tells_when_there_is_no_runner(caplog: pytest.LogCaptureFixture) -> None:
+    await log_runner(Found((), ("/nowhere/llama-server",)))
+    assert "llama-server binary not found (checked: /nowhere/llama-server)" in caplog.text
