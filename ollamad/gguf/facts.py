@@ -50,8 +50,8 @@ _WINDOW_PERIODS = {
 #: A false ``block_count`` must not make lists of billions.
 _MAX_LAYERS = 4096
 
-#: Nor a false chat template fill the cache: real ones have some kilobytes.
-_LARGEST_CACHED_TEMPLATE = 1 << 20
+#: Nor false texts fill the cache: a chat template has some kilobytes, the others a few letters.
+_LONGEST_CACHED_TEXTS = 1 << 20
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,13 +186,18 @@ class FactsCache:
                 self._facts.move_to_end(key)
                 return facts
         facts = read_facts(path)
-        if len(facts.chat_template) > _LARGEST_CACHED_TEMPLATE:
+        if _text_length(facts) > _LONGEST_CACHED_TEXTS:
             return facts
         with self._lock:
             self._facts[key] = facts
             while len(self._facts) > self._most:
                 self._facts.popitem(last=False)
         return facts
+
+
+def _text_length(facts: Facts) -> int:
+    values = (getattr(facts, name) for name in Facts.__struct_fields__)
+    return sum(len(value) for value in values if isinstance(value, str))
 
 
 _cache = FactsCache()

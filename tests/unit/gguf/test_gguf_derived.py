@@ -400,11 +400,12 @@ def test_cache_follows_the_file(tmp_path: Path) -> None:
         cache.get(path)
 
 
-def test_cache_keeps_no_huge_templates(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["tokenizer.chat_template", "tokenizer.ggml.pre", "general.type"])
+def test_cache_keeps_no_huge_texts(tmp_path: Path, key: str) -> None:
     path = tmp_path / "model.gguf"
     cache = FactsCache()
-    for length, kept in ((1 << 20, True), ((1 << 20) + 1, False)):
-        path.write_bytes(header([ARCH, ("tokenizer.chat_template", STRING, "x" * length)]))
+    for length, kept in ((1000 << 10, True), (1 << 20, False)):
+        path.write_bytes(header([ARCH, (key, STRING, "x" * length)]))
         assert (cache.get(path) is cache.get(path)) is kept
 
 
