@@ -6,6 +6,7 @@ Pure. Spec: runners-and-scheduling 2.6; cases at the end of 8.3.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -29,10 +30,14 @@ _STRIPPED = frozenset(
 )
 _STRIPPED_PREFIXES = ("LLAMA_ARG_SSL_", "LLAMA_ARG_MODELS_", "LLAMA_ARG_LOG_")
 
-#: A variable with one of these words in its name is taken for a secret.
-_SECRET_WORDS = frozenset(
-    {"KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASS", "CREDENTIAL", "CREDENTIALS", "AUTH"}
-)
+#: A variable with one of these words in its name is taken for a secret …
+_SECRET_WORDS = frozenset({"KEY", "PASS", "AUTH", "PAT", "PWD", "DSN"})
+#: … and so is one with any of these anywhere: PGPASSWORD, AUTHTOKEN.
+_SECRET_PARTS = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "APIKEY")
+#: The shell's own, which only sound like it.
+_HARMLESS = frozenset({"PWD"})
+#: A user and a password in a URL.
+_PASSWORD_IN_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
 #: Settings of llama.cpp and of the GPU libraries: never secrets, whatever their names hold.
 _BACKEND_PREFIXES = ("LLAMA_ARG_", "GGML_", "CUDA_", "ROCR_", "ROCM_", "HIP_", "HSA_")
@@ -58,7 +63,11 @@ def child_environment(
     variables of the launch (devices, fit target); they win over everything but the key. ``backend``
     is the backend library to load (``GGML_BACKEND_PATH``).
     """
-    environment = {name: value for name, value in base.items() if not is_stripped(name)}
+    environment = {
+        name: value
+        for name, value in base.items()
+        if not is_stripped(name) and not _PASSWORD_IN_URL.search(value)
+    }
     if library_dirs:
         variable = _library_variable(platform)
         inherited = _pop(environment, variable)
@@ -80,9 +89,11 @@ def is_stripped(name: str) -> bool:
     upper = name.upper()
     if upper in _STRIPPED or upper.startswith(_STRIPPED_PREFIXES):
         return True
-    if upper.startswith(_BACKEND_PREFIXES):
+    if upper.startswith(_BACKEND_PREFIXES) or upper in _HARMLESS:
         return False
-    return not _SECRET_WORDS.isdisjoint(upper.split("_")) or upper.endswith("APIKEY")
+    if any(part in upper for part in _SECRET_PARTS):
+        return True
+    return not _SECRET_WORDS.isdisjoint(upper.split("_"))
 
 
 def pick_backend(files: Sequence[str]) -> str:

@@ -23,6 +23,12 @@ from ollamad.runners.environment import child_environment, is_stripped, loggable
         "HF_TOKEN",
         "AWS_SECRET_ACCESS_KEY",
         "DB_PASSWORD",
+        "PGPASSWORD",
+        "MYSQL_PWD",
+        "GITHUB_PAT",
+        "SENTRY_DSN",
+        "NPM_AUTHTOKEN",
+        "SSH_KEY_PASSPHRASE",
         "NOTIFY_SOCKET",
     ],
 )
@@ -41,10 +47,26 @@ def test_secrets_and_server_settings_are_stripped(name: str) -> None:
         "CUDA_VISIBLE_DEVICES",
         "GGML_CUDA_ENABLE_UNIFIED_MEMORY",
         "MONKEY",
+        "PWD",
+        "PATH_TO_MODELS",
+        "LD_LIBRARY_PATH",
     ],
 )
 def test_what_runners_need_is_kept(name: str) -> None:
     assert not is_stripped(name)
+
+
+def test_a_password_in_a_url_is_stripped() -> None:
+    out = child_environment(
+        {
+            "DATABASE_URL": "postgres://me:hunter2@db/x",
+            "HTTPS_PROXY": "http://me:hunter2@proxy:3128",
+            "HTTP_PROXY": "http://proxy:3128",
+            "NO_PROXY": "a@b,c:d",
+        },
+        overrides={},
+    )
+    assert out == {"HTTP_PROXY": "http://proxy:3128", "NO_PROXY": "a@b,c:d"}
 
 
 def test_library_path_begins_with_the_programs_directory() -> None:
