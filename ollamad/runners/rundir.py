@@ -36,10 +36,10 @@ class RunDirectory:
         """Makes the directory below ``base``: the user's runtime directory, or that for temporary
         files. Raises ``OSError``."""
         parent = base if base is not None else default_base()
-        path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getuid()}-", dir=parent))
-        lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return cls(path, lock)
+        while True:
+            path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getuid()}-", dir=parent))
+            if (lock := _locked(path)) is not None:
+                return cls(path, lock)
 
     def socket_path(self) -> str | None:
         """A path for one runner's socket; None when it would be too long for the system."""
@@ -57,6 +57,23 @@ class RunDirectory:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def _locked(path: Path) -> int | None:
+    """The open lock of a new directory; None when another daemon, which starts in this moment and
+    finds it without a lock, takes it for one of a dead daemon and removes it."""
+    try:
+        lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(lock), os.stat(path / _LOCK)):  # noqa: PTH116
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(lock)
+    return None
 
 
 def default_base() -> Path:

@@ -1,11 +1,14 @@
 """The private directory and what a dead daemon leaves (2.5, 2.13)."""
 
+import fcntl
 import json
 import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,6 +40,41 @@ def test_it_is_private_and_removed(tmp_path: Path) -> None:
     assert Path(first).parent == directory.path
     directory.close()
     assert list(tmp_path.iterdir()) == []
+    directory.close()
+
+
+@pytest.mark.parametrize("moment", ["before the lock is made", "before it is taken"])
+def test_two_daemons_that_start_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The other one finds a directory that is not locked yet and clears it away."""
+    make, lock = tempfile.mkdtemp, fcntl.flock
+    times = 0
+
+    def other() -> None:
+        nonlocal times
+        times += 1
+        if times == 1:
+            clean_leftovers(tmp_path)
+
+    def mkdtemp(**where: Any) -> str:
+        path = make(**where)
+        if moment == "before the lock is made":
+            other()
+        return path
+
+    def flock(descriptor: int, how: int) -> None:
+        if moment == "before it is taken":
+            other()
+        lock(descriptor, how)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
+    monkeypatch.setattr(fcntl, "flock", flock)
+    directory = RunDirectory.create(tmp_path)
+    assert times > 1
+    assert list(tmp_path.iterdir()) == [directory.path]
+    assert clean_leftovers(tmp_path) == []
+    assert directory.path.exists()
     directory.close()
 
 
