@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 #: Seconds after the last request in which runners and tasks must be gone.
 STOP_LIMIT = 15.0
 
+_OPEN_FILES = 65536
+
 
 def serve_main(argv: Sequence[str]) -> int:
     """``serve``: returns the exit status, 0 after a signal and 1 with a line on stderr otherwise.
@@ -79,6 +81,7 @@ def prepare(settings: Settings) -> Prepared:
     from ollamad.registry.keys import ensure_key_pair  # noqa: PLC0415
     from ollamad.store.errors import os_error_text  # noqa: PLC0415
 
+    _allow_open_files()
     Origins(settings.origins)
     try:
         ensure_key_pair(settings.key_path, _say)
@@ -222,6 +225,19 @@ def _run_directory() -> RunDirectory:
         return RunDirectory.create()
     except OSError as error:
         raise UsageError(os_error_text("mkdir", error)) from error
+
+
+def _allow_open_files() -> None:
+    """As many as the administrator lets us have, within reason: every client takes one, and the
+    usual 1024 would be gone with as many idle connections."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - not on Windows
+
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(most, _OPEN_FILES)
+    if limit != resource.RLIM_INFINITY and limit < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _say(text: str) -> None:
