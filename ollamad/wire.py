@@ -40,20 +40,22 @@ class ToolCall(_Body, kw_only=True):
 
 
 class ToolProperty(_Body, kw_only=True):
-    anyOf: list[ToolProperty] | None = None
-    type: list[str] | None = None
+    """``type``: one name as a string, several as a list, however the client wrote them."""
+
+    anyOf: list[ToolProperty] = msgspec.field(default_factory=list)
+    type: str | list[str] = ""
     items: Any = None
     description: str = ""
-    enum: list[Any] | None = None
+    enum: list[Any] = msgspec.field(default_factory=list)
     properties: dict[str, ToolProperty] | None = None
-    required: list[str] | None = None
+    required: list[str] = msgspec.field(default_factory=list)
 
 
 class ToolFunctionParameters(_Body, kw_only=True):
     type: str
     defs: Any = msgspec.field(default=None, name="$defs")
     items: Any = None
-    required: list[str] | None = None
+    required: list[str] = msgspec.field(default_factory=list)
     properties: dict[str, ToolProperty] | None
 
 

@@ -205,5 +205,9 @@ def ordered_map_of(item: Reader, empty: Callable[[], Any]) -> Reader:
 _texts = list_of(text, "[]string", str)
 
 
-def property_type(value: Any) -> Any:
-    return [well_formed(value)] if type(value) is str else _texts(value)
+def property_type(value: Any) -> str | list[str]:
+    """A list of one name is that name (8.8)."""
+    if type(value) is str:
+        return well_formed(value)
+    names = _texts(value)
+    return names[0] if len(names) == 1 else names or ""

@@ -49,6 +49,8 @@ async def _answer(
     """One object is sent as it is; events are streamed, or put together for ``stream: false``."""
     if isinstance(answer, msgspec.Struct):
         return json_response(answer)
+    # Until its first, empty batch an answer fails like any request, whatever its form (7.5).
+    await anext(answer)
     if stream is False:
         async with aclosing(answer):
             return json_response(whole([event async for batch in answer for event in batch]))

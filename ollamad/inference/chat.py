@@ -6,9 +6,10 @@ import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 from ollamad.errors import RunnerError
-from ollamad.inference.prompt import fitted, rendered
+from ollamad.inference.prompt import check_template, fitted, rendered
 from ollamad.inference.run import pieces
 from ollamad.inference.services import (
     Services,
@@ -19,11 +20,11 @@ from ollamad.inference.services import (
 )
 from ollamad.models.catalog import KnownModel
 from ollamad.parsing.stream import ChatStream, Final, Piece
-from ollamad.prompting.messages import chat_conversation, forgets_reasoning, image_count
-from ollamad.prompting.requests import Format, chat_body, checked_format
+from ollamad.prompting.messages import chat_conversation, forgets_reasoning
+from ollamad.prompting.requests import chat_body, checked_format
 from ollamad.scheduler.options import Options
 from ollamad.scheduler.spec import ModelSpec
-from ollamad.wire import ChatRequest, ChatResponse, DebugInfo, Message, Think
+from ollamad.wire import ChatRequest, ChatResponse, DebugInfo, Message, Think, ToolCall
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,8 @@ Events = AsyncGenerator[list[ChatResponse], None]
 async def chat(services: Services, request: ChatRequest) -> ChatResponse | Events:
     """One object (load, unload, debug), or the events of an answer in batches.
 
-    The checks come in the contract's order (10.2). Raises OllamadError.
+    The checks come in the contract's order (10.2). The first batch is empty, as that of
+    ``generate``. Raises OllamadError.
     """
     started = time.monotonic_ns()
     check_top_logprobs(request.top_logprobs)
@@ -49,6 +51,7 @@ async def chat(services: Services, request: ChatRequest) -> ChatResponse | Event
     if not request.messages:
         async with services.scheduler.lease(spec, keep_alive=request.keep_alive, slot=False):
             return _single(services, request, "load")
+    check_template(model)
     messages = chat_conversation(
         request.messages,
         stored=model.messages,
@@ -58,7 +61,7 @@ async def chat(services: Services, request: ChatRequest) -> ChatResponse | Event
     run = _Run(services, request, model, spec, options, messages, think, started)
     if request.debug_render_only:
         return await run.rendering()
-    return run.events(checked_format(request.format))
+    return run.events()
 
 
 def _single(services: Services, request: ChatRequest, reason: str) -> ChatResponse:
@@ -108,18 +111,16 @@ class _Run:
                 truncate=request.truncate,
                 tools=request.tools,
             )
-            text, _ = await rendered(
-                lease, self._model, kept, think=self._think, tools=request.tools
-            )
+            text, media = await rendered(lease, kept, think=self._think, tools=request.tools)
         return ChatResponse(
             model=request.model,
             created_at=self._services.clock.now(),
             message=Message(role="", content=""),
             done=False,
-            debug_info=DebugInfo(rendered_template=text, image_count=image_count(self._messages)),
+            debug_info=DebugInfo(rendered_template=text, image_count=len(media)),
         )
 
-    async def events(self, fmt: Format | None) -> Events:
+    async def events(self) -> Events:
         request, services = self._request, self._services
         async with services.scheduler.lease(self._spec, keep_alive=request.keep_alive) as lease:
             loaded = time.monotonic_ns()
@@ -141,6 +142,8 @@ class _Run:
                         "num_ctx": lease.num_ctx,
                     },
                 )
+            yield []
+            fmt = checked_format(request.format)
             body = chat_body(
                 kept,
                 self._options,
@@ -173,7 +176,9 @@ class _Run:
         return ChatResponse(
             model=self._request.model,
             created_at=self._services.clock.now(),
-            message=Message(role="assistant", content="", tool_calls=final.tool_calls),
+            message=Message(
+                role="assistant", content="", tool_calls=_with_sorted_values(final.tool_calls)
+            ),
             done=True,
             done_reason=final.done_reason,
             total_duration=time.monotonic_ns() - self._started,
@@ -184,6 +189,22 @@ class _Run:
             eval_duration=final.eval_duration,
             prompt_truncated=dropped,
         )
+
+
+def _with_sorted_values(calls: list[ToolCall] | None) -> list[ToolCall] | None:
+    """Arguments keep the model's order, the objects in them are sorted by key (8.8)."""
+    for call in calls or ():
+        arguments = call.function.arguments
+        call.function.arguments = {name: _sorted(value) for name, value in arguments.items()}
+    return calls
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [_sorted(item) for item in value]
+    return value
 
 
 def whole(events: list[ChatResponse]) -> ChatResponse:

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from ollamad.errors import BadRequest, OllamadError, RunnerError
-from ollamad.inference.prompt import check_format, fitted, rendered
+from ollamad.inference.prompt import check_format, check_template, fitted, rendered, tagged
 from ollamad.inference.run import cut_prompt, pieces
 from ollamad.inference.services import (
     Services,
@@ -21,7 +21,7 @@ from ollamad.inference.services import (
 from ollamad.models.catalog import KnownModel
 from ollamad.parsing.stream import CompletionStream, Final, Piece
 from ollamad.prompting.messages import generate_conversation
-from ollamad.prompting.requests import Format, checked_format, completion_body
+from ollamad.prompting.requests import checked_format, completion_body
 from ollamad.runners.process import Runner
 from ollamad.scheduler.lease import Lease
 from ollamad.scheduler.options import Options
@@ -36,8 +36,9 @@ Events = AsyncGenerator[list[GenerateResponse], None]
 async def generate(services: Services, request: GenerateRequest) -> GenerateResponse | Events:
     """One object (load, unload, debug), or the events of an answer in batches.
 
-    The checks come in the contract's order (9.2); whatever fails here fails before any event.
-    Raises OllamadError.
+    The checks come in the contract's order (9.2). The first batch is empty: it says that the model
+    is loaded and the prompt ready, so that an error before it is not one of the run. Raises
+    OllamadError.
     """
     started = time.monotonic_ns()
     check_top_logprobs(request.top_logprobs)
@@ -63,10 +64,14 @@ async def generate(services: Services, request: GenerateRequest) -> GenerateResp
             "send the whole prompt with 'raw'",
             status=501,
         )
+    if "mllama" in model.families and len(request.images or []) > 1:
+        raise BadRequest("this model only supports one image while more than one image requested")
+    if not request.raw:
+        check_template(model)
     run = _Run(services, request, model, spec, options, think, started)
     if request.debug_render_only:
         return await run.rendering()
-    return run.events(checked_format(request.format))
+    return run.events()
 
 
 def _single(services: Services, request: GenerateRequest, reason: str) -> GenerateResponse:
@@ -115,22 +120,23 @@ class _Run:
         async with self._services.scheduler.lease(
             self._spec, keep_alive=self._request.keep_alive
         ) as lease:
-            prompt = await self._prompt(lease, None)
+            prompt = await self._prompt(lease)
         return GenerateResponse(
             model=self._request.model,
             created_at=self._services.clock.now(),
             response="",
             done=False,
-            debug_info=DebugInfo(
-                rendered_template=prompt.text, image_count=len(self._request.images or [])
-            ),
+            debug_info=DebugInfo(rendered_template=prompt.text, image_count=len(prompt.media)),
         )
 
-    async def events(self, fmt: Format | None) -> Events:
+    async def events(self) -> Events:
         request, services = self._request, self._services
         async with services.scheduler.lease(self._spec, keep_alive=request.keep_alive) as lease:
             loaded = time.monotonic_ns()
-            prompt = await self._prompt(lease, fmt)
+            prompt = await self._prompt(lease)
+            yield []
+            fmt = checked_format(request.format)
+            await check_format(lease, fmt)
             body = completion_body(
                 prompt.sent,
                 self._options,
@@ -155,12 +161,11 @@ class _Run:
                 context = await lease.runner.client.tokenize(prompt.text + "".join(said))
             yield [self._last(stream.final, context, prompt.dropped, loaded)]
 
-    async def _prompt(self, lease: Lease[Runner], fmt: Format | None) -> _Prompt:
+    async def _prompt(self, lease: Lease[Runner]) -> _Prompt:
         request, model = self._request, self._model
         media = list(request.images or [])
         dropped = 0
         if request.raw:
-            await check_format(lease, fmt)
             text = request.prompt
         else:
             conversation = generate_conversation(
@@ -173,7 +178,11 @@ class _Run:
             conversation, dropped = await fitted(
                 lease, model, conversation, think=self._think, truncate=request.truncate
             )
-            text, media = await rendered(lease, model, conversation, think=self._think, fmt=fmt)
+            if model.chat_template:
+                text, media = await rendered(lease, conversation, think=self._think)
+            else:
+                conversation, media = tagged(conversation)
+                text = conversation[-1].content
             if request.context is not None:
                 text = await lease.runner.client.detokenize(request.context) + text
         text = without_doubled_bos(text, adds_bos=model.adds_bos)

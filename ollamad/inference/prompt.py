@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ollamad.errors import RunnerError
+from ollamad.errors import OllamadError, RunnerError
 from ollamad.models.catalog import KnownModel
 from ollamad.prompting.messages import Cut, image_count, length_bound
 from ollamad.prompting.requests import Format, template_body
@@ -56,24 +56,29 @@ async def fitted(
 
 async def rendered(
     lease: Lease[Runner],
-    model: KnownModel,
     messages: list[Message],
     *,
     think: Think | None,
     tools: Sequence[Tool] | None = None,
-    fmt: Format | None = None,
 ) -> tuple[str, list[bytes]]:
-    """The prompt for ``/completion`` and its media, each tagged ``[img-N]`` in the prompt.
-
-    Raises RunnerError (400) for a ``fmt`` that the runner cannot compile.
-    """
+    """What the runner's chat template makes of the messages, and their media, each of which is
+    tagged ``[img-N]`` in the text."""
     messages, media = tagged(messages)
-    if not model.has_template:
-        await check_format(lease, fmt)
-        return messages[-1].content, media
-    return await lease.runner.client.apply_template(
-        template_body(messages, think=think, tools=tools, fmt=fmt)
-    ), media
+    body = template_body(messages, think=think, tools=tools)
+    return await lease.runner.client.apply_template(body), media
+
+
+def check_template(model: KnownModel) -> None:
+    """Raises OllamadError for a model whose prompts only a Go template or a renderer can make."""
+    config = model.stored.config
+    if model.chat_template:
+        return
+    if model.stored.template is not None or config.renderer or config.parser:
+        raise OllamadError(
+            "this version runs neither Go templates nor built-in renderers, and the weights of "
+            f"'{model.short_name}' hold no chat template: send whole prompts with 'raw'",
+            status=501,
+        )
 
 
 async def check_format(lease: Lease[Runner], fmt: Format | None) -> None:

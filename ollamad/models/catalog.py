@@ -94,11 +94,6 @@ class KnownModel:
         return "" if self.facts is None else self.facts.chat_template
 
     @property
-    def has_template(self) -> bool:
-        """Whether there is more to a prompt than the user's text."""
-        return bool(self.chat_template) or self.stored.template is not None
-
-    @property
     def template_in_use(self) -> str:
         """What ``show`` reports: the template inside the weights, else the stored one."""
         return self.chat_template or self.stored.template or DEFAULT_TEMPLATE

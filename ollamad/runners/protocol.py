@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from array import array
 from typing import Any, TypeVar
 
@@ -353,7 +354,8 @@ def _vector(value: str | list[Any]) -> array[float]:
             raise RunnerError(f"unmarshal embedding response: {error}", status=400) from error
     flat = value[0] if value and isinstance(value[0], list) else value
     try:
-        return array("f", flat)
+        # The runner writes numbers that are not finite as null.
+        return array("f", [math.nan if number is None else number for number in flat])
     except TypeError as error:
         raise RunnerError(f"unmarshal embedding response: {error}", status=400) from error
 

@@ -245,7 +245,7 @@ def test_tools_keep_what_the_contract_names() -> None:
         "$defs":{"b":1,"a":2},"required":["q"],"properties":{
             "q":{"type":"string","title":"t","enum":["a",1,null]},
             "n":{"type":["integer","null"],"items":{"z":1,"a":2}},
-            "d":{"anyOf":[{"type":"string"}],"properties":{"i":{"description":"in"}}}}}}}]}"""
+            "d":{"anyOf":[{"type":["string"],"required":[]}],"properties":{"i":{"description":"in"}}}}}}}]}"""
     tools = decode(C, body.encode()).tools
     assert tools is not None
     encoded = [json.loads(msgspec.json.encode(tool)) for tool in tools]
@@ -254,9 +254,9 @@ def test_tools_keep_what_the_contract_names() -> None:
     assert list(parameters) == ["type", "$defs", "required", "properties"]
     assert list(parameters["$defs"]) == ["a", "b"]
     assert parameters["properties"] == {
-        "q": {"type": ["string"], "enum": ["a", 1, None]},
+        "q": {"type": "string", "enum": ["a", 1, None]},
         "n": {"type": ["integer", "null"], "items": {"a": 2, "z": 1}},
-        "d": {"anyOf": [{"type": ["string"]}], "properties": {"i": {"description": "in"}}},
+        "d": {"anyOf": [{"type": "string"}], "properties": {"i": {"description": "in"}}},
     }
     assert list(parameters["properties"]) == ["q", "n", "d"]
 

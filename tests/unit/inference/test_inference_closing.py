@@ -63,13 +63,14 @@ def answer(kind: str, services: Any) -> Any:
     else:
         request = GenerateRequest(model="m", prompt="hi", raw=True)
         run = generate._Run(services, request, *common, options, None, 0)  # type: ignore[arg-type]
-    return run.events(None)
+    return run.events()
 
 
 @pytest.mark.parametrize(("kind", "payload"), [("chat", CHAT), ("generate", b'{"content":"a"}')])
 async def test_the_slot_is_free_before_the_lease_is_given_back(kind: str, payload: bytes) -> None:
     stage = Stage(payload)
     events = answer(kind, SimpleNamespace(scheduler=stage, clock=UtcClock()))
+    assert await anext(events) == []
     assert len(await anext(events)) == 1
     await events.aclose()
     assert stage.order == ["slot free", "released"]
