@@ -24,13 +24,13 @@ that ``@path`` there names, which is read again for every request). Every key is
     slots           requests generating at once, default: -np
     dots            write so many dots, one every 50 ms, before listening: a load that goes on
     ready_when      /health says that it loads until this file exists
-    hold            an answer waits after its first token until this file exists
+    hold            an answer waits after its first token or event until this file exists
     journal         file that gets a line of JSON for every start, request, and client that left
     only            {"text": script}: for runners that have the text in one of their arguments
     launches        scripts for one start each, in turn; the last one stays (needs an ``@path``)
 
-``GET /fake/requests`` (with the key) lists what was asked: path, body, and whether the client left.
-Standard library only, one thread a connection.
+``GET /fake/requests`` (with the key) lists what was asked: path, body, time, whether the client
+left. Standard library only, one thread a connection.
 """
 
 import base64
@@ -119,6 +119,7 @@ class Fake:
                 "path": path,
                 "headers": headers,
                 "body": json.loads(body) if body else None,
+                "time": time.time(),
                 "left": False,
                 "sent": 0,
             }
@@ -205,8 +206,10 @@ class Fake:
             b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
         )
         if "events" in script:
-            for event in script["events"]:
+            for number, event in enumerate(script["events"]):
                 connection.sendall(chunk(event))
+                if number == 0 and "hold" in script:
+                    wait_for(script["hold"], connection)
             self.after(connection)
             return
         limit = min(count, script.get("after_tokens", count))

@@ -63,14 +63,16 @@ class FakeDaemon(Daemon):
         assert self.process is not None
         return [p for p in self.family() if p.ppid() != self.process.pid]
 
-    def asked(self, path: str) -> list[Any]:
-        """The bodies of the requests to ``path`` that the living runners got, in order."""
-        return [
-            request["body"]
+    def asked(self, path: str, since: float = 0) -> list[Any]:
+        """The bodies of the requests to ``path`` that the living runners got, in order;
+        ``since``: those after this time of `time.time`."""
+        found = [
+            request
             for runner in self.runners()
             for request in _requests(runner)
-            if request["path"] == path
+            if request["path"] == path and request["time"] >= since
         ]
+        return [request["body"] for request in sorted(found, key=lambda r: r["time"])]
 
 
 def _requests(runner: psutil.Process) -> Any:
