@@ -265,6 +265,8 @@ class Exchange(TrioASGIHTTPConnection):
         incoming = self.context.incoming
         if incoming.complete:
             return True
+        if self._cut_with is not None:
+            return False  # there is no time to wait for it
         if first_header(self.scope, b"expect") is not None:
             return False  # it is not being sent unless it is asked for
         length = first_header(self.scope, b"content-length")

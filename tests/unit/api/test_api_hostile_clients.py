@@ -82,3 +82,15 @@ async def test_garbage_while_an_answer_is_stuck_closes_the_connection(
         while running.server._open:
             await trio.lowlevel.checkpoint()
     assert "connection failed" not in caplog.text
+
+
+async def test_stop_answers_a_request_whose_body_does_not_come() -> None:
+    app = application(Route("POST", "/api/chat", count_lines))
+    async with served(app) as running, await running.connect() as stream:
+        await stream.send_all(
+            b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+        )
+        while not app.running:
+            await trio.lowlevel.checkpoint()
+        await running.server.stop(0)
+        assert (await until_closed(stream)).startswith(b"HTTP/1.1 503 ")
