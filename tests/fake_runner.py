@@ -21,6 +21,8 @@ that ``@path`` there names, which is read again for every request). Every key is
     after_tokens    let ``after`` happen after so many tokens, without a last event
     crash_log       line for standard error just before "crash" or "close"
     answers         {"/path": [status, body]}: fixed answers, body a text or a JSON value
+    answer_log      line for standard error just before one of those
+    crash_on        path of a request that kills the runner before it answers
     slots           requests generating at once, default: -np
     dots            write so many dots, one every 50 ms, before listening: a load that goes on
     ready_when      /health says that it loads until this file exists
@@ -129,8 +131,12 @@ class Fake:
 
     def route(self, connection: socket.socket, path: str, record: dict[str, Any]) -> None:
         body = record["body"] or {}
+        if path == self.script.get("crash_on"):
+            self.crash()
         if path in self.script.get("answers", {}):
             status, content = self.script["answers"][path]
+            if "answer_log" in self.script:
+                say(self.script["answer_log"])
             respond(connection, status, content)
         elif path in {"/completion", "/v1/chat/completions"}:
             with self.slots:
@@ -247,7 +253,7 @@ class Fake:
 
     def after(self, connection: socket.socket) -> None:
         what = self.script.get("after", "end")
-        if "crash_log" in self.script:
+        if "crash_log" in self.script and what != "crash":
             say(self.script["crash_log"])
         if what == "end":
             connection.sendall(b"0\r\n\r\n")
@@ -256,7 +262,12 @@ class Fake:
         elif what == "reset":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         elif what == "crash":
-            os.kill(os.getpid(), signal.SIGKILL)
+            self.crash()
+
+    def crash(self) -> None:
+        if "crash_log" in self.script:
+            say(self.script["crash_log"])
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def read_script(file: str) -> dict[str, Any]:

@@ -183,7 +183,7 @@ class RunnerClient:
             except (OSError, FramingError, h11.RemoteProtocolError):
                 raise await self._stopped() from None
             if check and response.status >= 400:
-                raise self._refused(response.status, await response.read())
+                raise await self._refused(response.status, await response.read())
             yield response
         finally:
             sock.close()
@@ -207,7 +207,7 @@ class RunnerClient:
         finally:
             sock.close()
         if check and response.status >= 400:
-            raise self._refused(response.status, content)
+            raise await self._refused(response.status, content)
         return response.status, content
 
     async def health(self, limit: float = _HEALTH_LIMIT_S) -> health.Health:
@@ -337,7 +337,11 @@ class RunnerClient:
         first = http.trailing_data[0]
         return Response(sock, event.status_code, _body(event), first, self._broken)
 
-    def _refused(self, status: int, body: bytes) -> RunnerError:
+    async def _refused(self, status: int, body: bytes) -> RunnerError:
+        # The runner logged its reason before it answered. Whoever reads the log gets his turn: one
+        # to find that there is something, one to take it.
+        for _ in range(2):
+            await trio.lowlevel.checkpoint()
         text = body.decode("utf-8", "replace").strip()
         last = self._last_error()
         out_of_memory = is_out_of_memory(text)
