@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -134,9 +133,11 @@ def test_a_stopped_runner_ends_with_the_daemon(make_daemon: MakeDaemon) -> None:
 def test_a_client_that_leaves_frees_the_slot(make_daemon: MakeDaemon, stream: bool) -> None:
     daemon = make_daemon()
     daemon.create("smollm2", smollm2())
-    daemon.post("/api/generate", {"model": "smollm2", "options": LONG})
+    # So many tokens that no machine makes them in the time that the second request has.
+    endless = {"temperature": 0, "num_ctx": 8192, "num_predict": 80_000}
+    daemon.post("/api/generate", {"model": "smollm2", "options": endless})
     (runner,) = runner_processes(daemon)
-    body = json.dumps(chat_body(stream=stream, options=LONG)).encode()
+    body = json.dumps(chat_body(stream=stream, options=endless)).encode()
     with socket.create_connection(("127.0.0.1", daemon.port)) as client:
         client.sendall(
             b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -146,17 +147,13 @@ def test_a_client_that_leaves_frees_the_slot(make_daemon: MakeDaemon, stream: bo
             assert client.recv(65536)
         else:
             eventually(lambda: runner.cpu_percent(0.1) > 20, what="the runner works")
-    # 2,000 tokens take many seconds: if the slot were not free, this answer would wait for them.
-    started = time.monotonic()
     answer = daemon.post(
         "/api/generate",
         {"model": "smollm2", "prompt": "x", "raw": True, "stream": False,
-         "options": {**LONG, "num_predict": 1}},
+         "options": {**endless, "num_predict": 1}},
     )  # fmt: skip
     assert answer["done"]
-    assert answer["load_duration"] < 1_500_000_000
-    assert time.monotonic() - started < 5
-    eventually(lambda: runner.cpu_percent(0.2) < 20, what="the runner rests")
+    eventually(lambda: runner.cpu_percent(0.2) < 20, limit=30, what="the runner rests")
 
 
 def test_leaving_while_the_model_loads(make_daemon: MakeDaemon) -> None:
