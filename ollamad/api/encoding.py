@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ollamad.store.json_text import number
+from ollamad.store.json_text import number, well_formed
 
 JSON = "application/json; charset=utf-8"
 #: Non-streaming results of create, pull and push, and errors before the first event of a stream.
@@ -132,7 +132,7 @@ def _plain_number(match: re.Match[bytes]) -> bytes:
 
 def _well_formed(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return well_formed(value)
     if isinstance(value, list):
         return [_well_formed(item) for item in value]
     if isinstance(value, dict):

@@ -15,8 +15,9 @@ import msgspec
 
 from ollamad import wire
 from ollamad.api.base64_text import base64_bytes
-from ollamad.api.json_reader import Literal, Object, well_formed
+from ollamad.api.json_reader import Literal, Object
 from ollamad.errors import BadRequest, quoted
+from ollamad.store.json_text import well_formed
 from ollamad.units import parse_duration
 
 _NOT_AN_OBJECT = "Value looks like object, but can't find closing '}' symbol"

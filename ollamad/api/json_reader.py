@@ -16,9 +16,9 @@ import msgspec
 
 from ollamad.errors import BadRequest
 from ollamad.store.json_syntax import first_value
+from ollamad.store.json_text import well_formed
 
 _BLANK = " \t\r\n"
-_HALF_SURROGATE = re.compile("[\ud800-\udfff]")
 # Possessive: a string is never tried in another way, which would cost memory for each escape.
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
 #: Values nested deeper than this below the top are read as ``null``: Python's own stack is finite,
@@ -111,11 +111,6 @@ class Document:
                 if key.casefold() == name:
                     last = json.dumps(_plain(value), separators=(",", ":")).encode()
         return last
-
-
-def well_formed(text: str) -> str:
-    """``text`` with half surrogate pairs replaced by U+FFFD."""
-    return text if text.isascii() else _HALF_SURROGATE.sub("\ufffd", text)
 
 
 def _decode_members(text: str) -> list[tuple[str, msgspec.Raw]]:

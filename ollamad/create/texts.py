@@ -14,7 +14,7 @@ import msgspec
 from ollamad.create.config import DEFAULT_STOPS
 from ollamad.create.layers import PlannedLayer, TextLayer, text_layer
 from ollamad.errors import OllamadError
-from ollamad.store.json_text import encode
+from ollamad.store.json_text import encode, json_kind
 from ollamad.store.manifest import (
     MEDIA_LICENSE,
     MEDIA_MESSAGES,
@@ -33,24 +33,14 @@ def licenses_of(value: Any) -> list[str]:
         return [value] if value else []
     if not isinstance(value, list):
         raise OllamadError(
-            f"json: cannot unmarshal {_json_kind(value)} into Go value of type []string"
+            f"json: cannot unmarshal {json_kind(value)} into Go value of type []string"
         )
     for item in value:
         if item is not None and not isinstance(item, str):
             raise OllamadError(
-                f"json: cannot unmarshal {_json_kind(item)} into Go value of type string"
+                f"json: cannot unmarshal {json_kind(item)} into Go value of type string"
             )
     return [item or "" for item in value]
-
-
-def _json_kind(value: Any) -> str:
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int | float):
-        return "number"
-    if isinstance(value, str):
-        return "string"
-    return "array" if isinstance(value, list) else "object"
 
 
 def merged_parameters(

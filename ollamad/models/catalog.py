@@ -22,6 +22,7 @@ from ollamad.errors import (
 )
 from ollamad.gguf.errors import GGUFError
 from ollamad.gguf.facts import Facts, cached_facts
+from ollamad.modelfile.format import DEFAULT_TEMPLATE
 from ollamad.models.capabilities import capabilities
 from ollamad.scheduler.options import Traits
 from ollamad.scheduler.spec import ModelShape, model_key
@@ -33,8 +34,6 @@ from ollamad.timestamps import local_time
 from ollamad.wire import ListedModel, Message, ModelDetails
 
 log = logging.getLogger(__name__)
-
-DEFAULT_TEMPLATE = "{{ .Prompt }}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,6 +13,7 @@ import msgspec
 
 from ollamad.errors import OllamadError
 from ollamad.scheduler.spec import ModelSpec
+from ollamad.units import human_gib
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -239,7 +240,7 @@ def plan(
 
 def too_large(refused: LaunchPlan) -> OllamadError:
     """The error for a model that memory and swap cannot hold (4.13)."""
-    required, available = _human(refused.predicted), _human(refused.available)
+    required, available = human_gib(refused.predicted), human_gib(refused.available)
     return OllamadError(
         f"model requires more system memory ({required}) than is available ({available})"
     )
@@ -294,10 +295,3 @@ def _available(reading: MemoryReading, reserved_by_others: int) -> int | None:
 
 def _padded(tokens: int) -> int:
     return -(-tokens // CONTEXT_STEP) * CONTEXT_STEP
-
-
-def _human(size: int) -> str:
-    for unit, scale in (("GiB", GIB), ("MiB", MIB), ("KiB", 1024)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size} B"

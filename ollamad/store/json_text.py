@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -45,11 +46,11 @@ def encode(value: Any, *, sort_keys: bool = False) -> bytes:
 def _prepared(value: Any, sort_keys: bool) -> Any:
     if isinstance(value, dict):
         items = sorted(value.items()) if sort_keys else value.items()
-        return {_well_formed(key): _prepared(item, sort_keys) for key, item in items}
+        return {well_formed(key): _prepared(item, sort_keys) for key, item in items}
     if isinstance(value, list | tuple):
         return [_prepared(item, sort_keys) for item in value]
     if isinstance(value, str):
-        return _well_formed(value)
+        return well_formed(value)
     if isinstance(value, float) or (isinstance(value, int) and not -(2**63) <= value < 2**64):
         return msgspec.Raw(number(float(value)).encode())
     return value
@@ -101,20 +102,22 @@ def _repaired(value: Any) -> Any:
     Raises ValueError for a number beyond a 64-bit float.
     """
     if isinstance(value, str):
-        return _well_formed(value)
+        return well_formed(value)
     if isinstance(value, float) and math.isinf(value):
         raise ValueError("json: number out of range")
     if isinstance(value, list):
         return [_repaired(item) for item in value]
     if isinstance(value, dict):
-        return {_well_formed(key): _repaired(item) for key, item in value.items()}
+        return {well_formed(key): _repaired(item) for key, item in value.items()}
     return value
 
 
-def _well_formed(text: str) -> str:
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+_HALF_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def well_formed(text: str) -> str:
+    """``text`` with U+FFFD for every half of a surrogate pair, which no file or answer can hold."""
+    return text if text.isascii() else _HALF_SURROGATE.sub("\ufffd", text)
 
 
 class Fields:
@@ -129,7 +132,7 @@ class Fields:
             value = {}
         if not isinstance(value, dict):
             raise ManifestError(
-                f"json: cannot unmarshal {_kind(value)} into Go value of type {what}"
+                f"json: cannot unmarshal {json_kind(value)} into Go value of type {what}"
             )
         self._what = what
         self._values: dict[str, Any] = value
@@ -144,7 +147,7 @@ class Fields:
 
     def _wrong(self, key: str, value: Any, wanted: str) -> ManifestError:
         return ManifestError(
-            f"json: cannot unmarshal {_kind(value)} into Go struct field "
+            f"json: cannot unmarshal {json_kind(value)} into Go struct field "
             f"{self._what}.{key} of type {wanted}"
         )
 
@@ -181,7 +184,8 @@ class Fields:
         return tuple(value or "" for value in values)
 
 
-def _kind(value: Any) -> str:
+def json_kind(value: Any) -> str:
+    """What the reference calls a value of this type; ``object`` also for none."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, str):
