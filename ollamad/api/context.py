@@ -9,7 +9,7 @@ import msgspec
 import trio
 
 from ollamad.api.decoding import decode
-from ollamad.errors import RequestCanceled
+from ollamad.errors import OllamadError, RequestCanceled
 
 if TYPE_CHECKING:
     from ollamad.inference.services import Services
@@ -18,6 +18,9 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 #: Bodies beyond this many bytes are decoded in a thread, so that other streams go on meanwhile.
 _LARGE_BODY = 1 << 20
+#: The contract knows no limit. This one only keeps a request from taking the whole machine: what is
+#: made of a body takes several times its size. Uploads are not kept in memory and have none.
+_LARGEST_BODY = 1 << 30
 #: Two at a time: more would only take the interpreter from the event loop, and hold more memory.
 _DECODERS = trio.CapacityLimiter(2)
 
@@ -79,10 +82,14 @@ class Context:
             yield chunk
 
     async def body(self) -> bytes:
-        """All of the body. Raises RequestCanceled when the client has gone."""
+        """All of the body. Raises RequestCanceled when the client has gone, 413 beyond a GiB."""
         chunks = []
+        size = 0
         while chunk := await self.incoming.chunk():
             chunks.append(chunk)
+            size += len(chunk)
+            if size > _LARGEST_BODY:
+                raise OllamadError("http: request body too large", status=413)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def decode(self, type_: type[T]) -> T:

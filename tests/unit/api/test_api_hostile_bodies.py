@@ -14,7 +14,7 @@ from ollamad.api import context as context_module
 from ollamad.api.base64_text import base64_bytes
 from ollamad.api.context import Context, Incoming
 from ollamad.api.decoding import decode
-from ollamad.errors import BadRequest
+from ollamad.errors import BadRequest, OllamadError
 from ollamad.wire import GenerateRequest
 
 MEGABYTE = 1 << 20
@@ -73,3 +73,20 @@ async def test_few_large_bodies_are_decoded_at_a_time(monkeypatch: pytest.Monkey
         for _ in range(8):
             nursery.start_soon(one)
     assert most == 2
+
+
+async def test_a_body_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context_module, "_LARGEST_BODY", 10 * MEGABYTE)
+    pieces = 0
+
+    async def receive() -> Any:
+        nonlocal pieces
+        pieces += 1
+        return {"type": "http.request", "body": bytes(MEGABYTE), "more_body": True}
+
+    services: Any = None
+    context = Context(services, {"headers": []}, Incoming(receive, complete=False), {}, "id")
+    with pytest.raises(OllamadError, match="http: request body too large") as caught:
+        await context.body()
+    assert caught.value.status == 413
+    assert pieces == 11
