@@ -74,6 +74,7 @@ def _listen(
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual_stack)
+        _keep_alive(listener)
         listener.bind(address)
         listener.listen(_BACKLOG)
     except BaseException:
@@ -81,6 +82,14 @@ def _listen(
         raise
     listener.setblocking(False)
     return listener
+
+
+def _keep_alive(listener: socket.socket) -> None:
+    """Notice in minutes that a client's machine has vanished: connections inherit it."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 8)):
+        if (option := getattr(socket, name, None)) is not None:
+            listener.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _reason(error: OSError) -> str:

@@ -26,6 +26,15 @@ def test_clients_can_connect_at_once() -> None:
         assert is_loopback(listener)
 
 
+def test_connections_of_machines_that_vanish_do_not_stay_for_ever() -> None:
+    with listen(parse_host("127.0.0.1:0")) as listener:
+        listener.setblocking(True)
+        with socket.create_connection(listener.getsockname(), timeout=5):
+            server, _ = listener.accept()
+            with server:
+                assert server.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
 def test_a_name_means_its_ipv4_address() -> None:
     with listen(parse_host("localhost:0")) as listener:
         assert bound_address(listener).startswith("127.0.0.1:")
