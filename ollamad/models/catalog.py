@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import trio
@@ -271,11 +271,14 @@ def _facts(path: Path, model: Model) -> tuple[Facts | None, str]:
     try:
         return cached_facts(path), ""
     except (OSError, GGUFError) as error:
-        log.warning(
-            "a file of a model cannot be read",
-            extra={"model": model.short_name, "error": str(error)},
-        )
+        _complain(model.short_name, str(error))
         return None, "" if isinstance(error, FileNotFoundError) else str(error)
+
+
+@lru_cache(maxsize=256)
+def _complain(model: str, error: str) -> None:
+    """Once: programs ask for the list every few seconds."""
+    log.warning("a file of a model cannot be read", extra={"model": model, "error": error})
 
 
 def details(model: KnownModel, *, listed: bool = False) -> ModelDetails:

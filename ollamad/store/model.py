@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,17 @@ class Models:
             try:
                 model = read_model(self._store, name, stored)
             except (OSError, ManifestError) as error:
-                logger.warning("bad model name=%s error=%s", name, error)
+                _complain(name.full, str(error))
                 continue
             self._loaded[name] = (stored, model)
             models.append(model)
         return models
+
+
+@lru_cache(maxsize=256)
+def _complain(name: str, error: str) -> None:
+    """Once: programs ask for the list every few seconds."""
+    logger.warning("bad model name=%s error=%s", name, error)
 
 
 def load_model(store: Store, name: Name) -> Model:

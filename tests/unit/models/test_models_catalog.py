@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from support.gguf_bytes import header
 
 from ollamad.models.catalog import known
@@ -46,3 +47,13 @@ def test_the_shape_needs_no_disk(tmp_path: Path) -> None:
     for path in sorted(tmp_path.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     assert model.shape.extra_bytes == 12
+
+
+def test_damaged_weights_are_complained_about_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path)
+    store.write_manifest(NAME, Manifest(layers=(_layer(store, MEDIA_MODEL, b"damaged"),)))
+    for _ in range(3):
+        assert known(load_model(store, NAME)).facts is None
+    assert len(caplog.records) == 1

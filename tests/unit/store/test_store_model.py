@@ -188,7 +188,9 @@ def test_models_that_cannot_be_read_are_left_out(
     store.write_manifest(Name.parse("broken"), broken)
     no_weights = Manifest(layers=(absent(MEDIA_MODEL, "9"),))
     store.write_manifest(Name.parse("weightless"), no_weights)
+    models = Models(store)
     with caplog.at_level(logging.WARNING):
-        found = Models(store).all()
-    assert [each.short_name for each in found] == ["good:latest", "weightless:latest"]
+        for _ in range(3):  # the log is told once
+            found = models.all()
+            assert [each.short_name for each in found] == ["good:latest", "weightless:latest"]
     assert len([record for record in caplog.records if "bad model" in record.message]) == 2
