@@ -242,8 +242,9 @@ def test_forever(fake: FakeDaemon, value: Any) -> None:
 
 
 def test_an_entry_of_ps(fake: FakeDaemon) -> None:
-    fake.post("/api/generate", {"model": "TEXT", "options": {"num_ctx": 600}})
-    entry = loaded(fake)["text:latest"]
+    fake.post("/api/create", {"model": "derived", "from": "text", "stream": False})
+    fake.post("/api/generate", {"model": "Derived", "options": {"num_ctx": 600}})
+    entry = loaded(fake)["derived:latest"]
     assert list(entry) == [
         "name",
         "model",
@@ -255,8 +256,10 @@ def test_an_entry_of_ps(fake: FakeDaemon) -> None:
         "context_length",
     ]
     tags = {model["name"]: model for model in fake.get("/api/tags")["models"]}
-    assert entry["digest"] == tags["text:latest"]["digest"]
-    assert (entry["model"], entry["context_length"]) == ("text:latest", 600)
+    assert entry["digest"] == tags["derived:latest"]["digest"]
+    assert (entry["model"], entry["context_length"]) == ("derived:latest", 600)
+    assert tags["derived:latest"]["details"]["parent_model"] == "text:latest"
+    assert entry["details"]["parent_model"] == ""
     assert list(entry["details"]) == [
         "parent_model",
         "format",
@@ -815,8 +818,7 @@ def test_a_model_that_repeats_itself(fake: FakeDaemon) -> None:
     fake.will(tokens=40, token="la ")
     events = post(fake, "/api/generate", **asking("/api/generate"))[2]
     assert [e["response"] for e in events[:-1]] == ["la "] * 31
-    # The reference ends without a word; ours says that it is done.
-    assert (events[-1]["done"], events[-1]["done_reason"]) == (True, "stop")
+    assert events[-1]["done"]  # the reference ends without a word
     events = post(fake, "/api/chat", **asking("/api/chat"))[2]
     assert len(events) == 41
 
@@ -833,45 +835,36 @@ def test_a_runner_that_does_not_start(fake: FakeDaemon) -> None:
         )
 
 
-def test_a_full_queue(fake: FakeDaemon, tmp_path: Path) -> None:
+def test_a_full_queue(tmp_path: Path) -> None:
+    """One answers, one may wait; whoever comes then is told when to come again."""
     daemon = FakeDaemon(tmp_path / "home", {"OLLAMA_MAX_QUEUE": "1", "OLLAMAD_SHUTDOWN_GRACE": "0"})
+    answers: list[tuple[int, dict[str, str], bytes]] = []
     try:
         daemon.start()
         daemon.add("m", tokenizer__chat_template="x")
-        daemon.post("/api/generate", {"model": "m"})
         daemon.will(tokens=10**6, interval_us=1000)
         body = asking("/api/chat", "m", options={"num_predict": 10**6})
         running = daemon.stream("/api/chat", body)
         next(running)
-        waiting = threading.Thread(target=lambda: daemon.request("POST", "/api/chat", body))
-        waiting.start()
-        answers = []
-
-        def refused() -> bool:
-            # The one that waits may not have arrived yet; then this one waits and must not stay.
-            connection = daemon.connection(timeout=0.5)
-            try:
-                connection.request("POST", "/api/chat", json.dumps(body).encode())
-                response = connection.getresponse()
-                answers.append((response.status, dict(response.getheaders()), response.read()))
-            except TimeoutError:
-                return False
-            finally:
-                connection.close()
-            return True
-
-        eventually(refused, what="the queue is full")
-        status, headers, data = answers[0]
-        assert status == 503
-        assert json.loads(data) == {
-            "error": "server busy, please try again.  maximum pending requests exceeded"
-        }
-        assert headers["content-type"] == JSON
-        assert int(headers["retry-after"]) >= 1
+        clients = [
+            threading.Thread(target=lambda: answers.append(daemon.request("POST", MODELS[1], body)))
+            for _ in range(3)
+        ]
+        for client in clients:
+            client.start()
+        eventually(lambda: len(answers) == 2, what="two of three are refused")
+        for status, headers, data in answers:
+            assert status == 503
+            assert json.loads(data) == {
+                "error": "server busy, please try again.  maximum pending requests exceeded"
+            }
+            assert headers["content-type"] == JSON
+            assert int(headers["retry-after"]) >= 1
         running.close()
     finally:
         daemon.stop()
-        waiting.join()
+        for client in clients:
+            client.join()
 
 
 # --- C7: embed ------------------------------------------------------------------------------------
