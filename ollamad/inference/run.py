@@ -6,24 +6,14 @@ Source: runners-and-scheduling.md 3.8, 3.12 and 3.14.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Protocol
 
 from ollamad.errors import BadRequest, RunnerError
-from ollamad.parsing.stream import Final, Piece
+from ollamad.parsing.stream import Piece, PieceStream, feed_all
 from ollamad.prompting.messages import cut_tokens
 from ollamad.runners.log import is_out_of_memory
 from ollamad.runners.process import Runner
 from ollamad.scheduler.lease import Lease
 from ollamad.scheduler.shell import Scheduler
-
-
-class PieceStream(Protocol):
-    """What reads a runner's stream: ``ollamad.parsing.stream``."""
-
-    final: Final | None
-    abandoned: bool
-
-    def feed(self, payload: bytes) -> Piece | None: ...
 
 
 async def pieces(
@@ -39,9 +29,11 @@ async def pieces(
     try:
         async with lease.runner.client.stream(path, body) as response:
             async for payloads in response.batches(what):
-                batch = [p for p in map(stream.feed, payloads) if p is not None]
+                batch, error = feed_all(stream, payloads)
                 if batch:
                     yield batch
+                if error is not None:
+                    raise error
                 if stream.abandoned:
                     break
         if stream.final is None:

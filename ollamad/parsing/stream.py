@@ -7,7 +7,8 @@ an event is decoded once, straight into the few fields that matter.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 import msgspec
 
@@ -42,6 +43,34 @@ class Final(msgspec.Struct):
     prompt_eval_duration: int = 0
     eval_count: int = 0
     eval_duration: int = 0
+
+
+class PieceStream(Protocol):
+    """What reads one of the runner's streams."""
+
+    final: Final | None
+    abandoned: bool
+
+    def feed(self, payload: bytes) -> Piece | None: ...
+
+
+def feed_all(
+    stream: PieceStream, payloads: Iterable[bytes]
+) -> tuple[list[Piece], RunnerError | None]:
+    """The pieces of events that arrived together, up to an error or where no more is wanted.
+
+    The error is returned, not raised: what the model said before it must not be lost.
+    """
+    pieces = []
+    try:
+        for payload in payloads:
+            if (piece := stream.feed(payload)) is not None:
+                pieces.append(piece)
+            if stream.abandoned:
+                break
+    except RunnerError as error:
+        return pieces, error
+    return pieces, None
 
 
 class CompletionStream:

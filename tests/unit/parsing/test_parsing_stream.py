@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ollamad.errors import RunnerError
-from ollamad.parsing.stream import ChatStream, CompletionStream, Final, Piece
+from ollamad.parsing.stream import ChatStream, CompletionStream, Final, Piece, feed_all
 
 
 def completion(*events: dict[str, Any]) -> tuple[list[str], Final | None]:
@@ -84,6 +84,23 @@ def test_error_events() -> None:
         chat(delta(content="a"), {"error": {"message": "boom mid stream", "code": 500}})
     with pytest.raises(RunnerError, match=r"^llama-server chat error: plain$"):
         chat({"error": "plain"})
+
+
+def test_text_before_an_error_in_the_same_read_is_kept() -> None:
+    payloads = [b'{"content":"a"}', b'{"error":{"message":"boom"}}', b'{"content":"b"}']
+    pieces, error = feed_all(CompletionStream(), payloads)
+    assert [p.content for p in pieces] == ["a"]
+    assert error is not None
+    assert error.message == "boom"
+
+
+def test_a_final_event_behind_the_repeats_in_the_same_read_changes_nothing() -> None:
+    stream = CompletionStream()
+    payloads = [b'{"content":"x"}'] * 40 + [b'{"stop":true,"stop_type":"limit"}']
+    pieces, error = feed_all(stream, payloads)
+    assert len(pieces) == 31
+    assert error is None
+    assert stream.final == Final("stop", eval_count=32)
 
 
 def test_what_is_no_json() -> None:
