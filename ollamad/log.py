@@ -19,6 +19,9 @@ from typing import Any, Literal, TextIO
 #: The level below DEBUG; ``logger.log(TRACE, …)``.
 TRACE = 5
 
+#: The logger of what runners print: a record is one or more of their lines.
+RUNNER_OUTPUT = "ollamad.runners.output"
+
 _NAMES = {TRACE: "TRACE", 10: "DEBUG", 20: "INFO", 30: "WARN", 40: "ERROR"}
 # What every record has; anything else came in through ``extra``.
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "fields"}
@@ -68,9 +71,11 @@ def configure(
 
 
 class TextFormatter(logging.Formatter):
-    """``time=… level=INFO source=server.py:208 msg="…" key=value``."""
+    """``time=… level=INFO source=server.py:208 msg="…" key=value``; runners' lines as they are."""
 
     def format(self, record: logging.LogRecord) -> str:
+        if record.name == RUNNER_OUTPUT:
+            return record.getMessage()
         return " ".join(f"{key}={_text(value)}" for key, value in _items(record))
 
 
@@ -80,6 +85,9 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         plain = (str, int, float, bool, type(None))
         values = {k: v if isinstance(v, plain) else str(v) for k, v in _items(record)}
+        if record.name == RUNNER_OUTPUT:
+            lines = record.getMessage().split("\n")
+            return "\n".join(json.dumps({**values, "msg": _cut(line)}) for line in lines)
         return json.dumps(values)
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import trio
 
 from ollamad.errors import LoadError
+from ollamad.log import RUNNER_OUTPUT
 from ollamad.runners import command, environment, health
 from ollamad.runners.address import Address, TcpAddress, UnixAddress
 from ollamad.runners.client import RunnerClient
@@ -29,7 +30,7 @@ from ollamad.runners.log import LogReader, MemoryUse
 from ollamad.runners.rundir import RunDirectory
 
 _log = logging.getLogger("ollamad.runners")
-_output_log = logging.getLogger("ollamad.runners.output")
+_output_log = logging.getLogger(RUNNER_OUTPUT)
 
 _SHIM = str(Path(__file__).with_name("shim.py"))
 _NS = 1_000_000_000
@@ -229,7 +230,7 @@ class Runner:
             self._finish(process.returncode)
 
     def _finish(self, returncode: int | None) -> None:
-        self._log.feed_eof()
+        _pass_on(self._log.feed_eof())
         self._close_control()
         if self._process is not None and self._process.stdout is not None:
             stdout = self._process.stdout
@@ -264,13 +265,9 @@ class Runner:
         assert self._process is not None
         stream = self._process.stdout
         assert stream is not None
-        verbose = _output_log.isEnabledFor(logging.DEBUG)
         while data := await stream.receive_some(65536):
             self._on_output()
-            lines = self._log.feed(bytes(data))
-            if verbose:
-                for line in lines:
-                    _output_log.debug("%s", line)
+            _pass_on(self._log.feed(bytes(data)))
         self._output_ended.set()
 
     async def _read_control(self) -> None:
@@ -443,6 +440,13 @@ def _file_size(path: str) -> int:
 
 def _now() -> int:
     return int(trio.current_time() * _NS)
+
+
+def _pass_on(lines: list[str]) -> None:
+    """What a runner prints belongs into the daemon's own output (2.7): one record for all lines
+    that came together, for a runner that loads has much to say."""
+    if lines and _output_log.isEnabledFor(logging.INFO):
+        _output_log.info("\n".join(lines))
 
 
 def _ignore() -> None:

@@ -3,6 +3,7 @@ running daemon (runners-and-scheduling.md 2, 8.3, 8.4)."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -481,3 +482,20 @@ def test_a_runner_that_died_unnoticed_is_replaced(loads: Stage) -> None:
         os.kill(loads.starts()[-1].pid, signal.SIGKILL)
         assert loads.post("/api/generate", ASK)["done"]
     assert len(loads.starts()) == 4
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_what_a_runner_prints_goes_into_the_daemons_own_output(
+    tmp_path: Path, log_format: str
+) -> None:
+    printed = ['load_tensors:   CPU "model" = 1.00 MiB', "\twith a tab", "x" * 9000]
+    with staged(tmp_path / "h", OLLAMAD_LOG_FORMAT=log_format) as stage:
+        stage.add("m")
+        stage.will(log=printed)
+        load(stage)
+        lines = stage.log.splitlines()
+        if log_format == "json":
+            # The first run speaks of its new key before it has a log.
+            lines = [json.loads(line)["msg"] for line in lines if line.startswith("{")]
+            printed[2] = "x" * 8192 + "… (9000 characters)"
+        assert [line for line in lines if line in printed] == printed

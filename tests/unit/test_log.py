@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ollamad import log
-from ollamad.log import fields, python_level
+from ollamad.log import RUNNER_OUTPUT, JsonFormatter, TextFormatter, fields, python_level
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +123,16 @@ def test_libraries_are_quiet_unless_all_is_asked_for(
         for level in (5, 10, 20, 30, 40):
             logging.getLogger(logger).log(level, "m")
         assert re.findall(r"level=(\w+)", stream.getvalue()) == expected
+
+
+def test_lines_of_runners_are_passed_on_as_they_are() -> None:
+    record = logging.makeLogRecord(
+        {"name": RUNNER_OUTPUT, "levelno": 20, "msg": 'load: 100% "done"\n\x1b[0m= two'}
+    )
+    assert TextFormatter().format(record) == 'load: 100% "done"\n\x1b[0m= two'
+    lines = [json.loads(line) for line in JsonFormatter().format(record).split("\n")]
+    assert [line["msg"] for line in lines] == ['load: 100% "done"', "\x1b[0m= two"]
+    assert {line["level"] for line in lines} == {"INFO"}
 
 
 def test_json() -> None:
