@@ -8,7 +8,7 @@ from support.models import smollm2
 
 from benchmarks.figures import Figure, Pairs, alternate, number
 from benchmarks.load import decode_rate, streams
-from benchmarks.rig import FIRST_CHAT_TOKEN, Rig, fake, loaded
+from benchmarks.rig import FIRST_CHAT_TOKEN, Neighbours, Rig, fake, loaded
 
 #: Streams, tokens of each, target.
 _CASES = ((1, 160, 0.98), (4, 96, 0.97), (16, 48, 0.95))
@@ -32,8 +32,7 @@ def throughput(quick: bool) -> list[Figure]:
                 pairs.ratio,
                 target=target,
                 at_least=True,
-                detail=f"{number(pairs.ours)} / {number(pairs.bare)} tokens/s, median of "
-                f"{len(pairs.rows)} pairs, middle half {pairs.ratio_spread}",
+                detail=pairs.describe("tokens/s"),
             )
         )
     return figures
@@ -53,7 +52,7 @@ def _rates(rig: Rig, count: int, tokens: int, pairs: int) -> Pairs:
     measure_bare, measure_ours = rate([*bare]), rate([*ours])
     measure_bare()  # the prompts are then in the runner's cache for both sides
     measure_ours()
-    return alternate(pairs, measure_bare, measure_ours)
+    return alternate(pairs, measure_bare, measure_ours, disturbed=Neighbours())
 
 
 def first_token(quick: bool) -> list[Figure]:

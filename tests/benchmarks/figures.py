@@ -33,9 +33,13 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Measurements of two things, taken in turns: ``rows`` are (bare, ours)."""
+    """Measurements of two things, taken in turns: ``rows`` are (bare, ours).
+
+    During ``disturbed`` of them other programs took processor time.
+    """
 
     rows: tuple[tuple[float, float], ...]
+    disturbed: int = 0
 
     @property
     def bare(self) -> float:
@@ -55,23 +59,43 @@ class Pairs:
         """Median of ours - bare."""
         return statistics.median(ours - bare for bare, ours in self.rows)
 
-    @property
-    def ratio_spread(self) -> str:
-        """The middle half of the ratios."""
-        return spread([ours / bare for bare, ours in self.rows])
+    def describe(self, unit: str) -> str:
+        """Both sides' medians, and how far the ratios can be trusted."""
+        ratios = [ours / bare for bare, ours in self.rows]
+        text = (
+            f"{number(self.ours)} / {number(self.bare)} {unit}, median of {len(self.rows)} pairs, "
+            f"middle half {spread(ratios)}"
+        )
+        return f"{text}, {self.disturbed} DISTURBED by other programs" if self.disturbed else text
 
 
-def alternate(pairs: int, bare: Callable[[], float], ours: Callable[[], float]) -> Pairs:
-    """Measures both ``pairs`` times in turns, the one that goes first changing every time."""
-    rows = []
-    for number in range(pairs):
-        if number % 2:
+def alternate(
+    pairs: int,
+    bare: Callable[[], float],
+    ours: Callable[[], float],
+    *,
+    disturbed: Callable[[], bool] = lambda: False,
+) -> Pairs:
+    """Measures both ``pairs`` times in turns, the one that goes first changing every time.
+
+    ``disturbed`` tells whether other programs took processor time since it was asked last; such a
+    pair counts only when twice as many pairs did not give enough others.
+    """
+    calm: list[tuple[float, float]] = []
+    noisy: list[tuple[float, float]] = []
+    disturbed()
+    for turn in range(2 * pairs):
+        if turn % 2:
             second = ours()
-            rows.append((bare(), second))
+            row = (bare(), second)
         else:
             first = bare()
-            rows.append((first, ours()))
-    return Pairs(tuple(rows))
+            row = (first, ours())
+        (noisy if disturbed() else calm).append(row)
+        if len(calm) == pairs:
+            return Pairs(tuple(calm))
+    missing = pairs - len(calm)
+    return Pairs((*calm, *noisy[:missing]), disturbed=missing)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -96,25 +120,13 @@ def number(value: float) -> str:
 
 
 def table(figures: Iterable[Figure]) -> str:
-    """The report: a line a figure, ``ok`` or ``MISS`` where it has a target."""
-    rows = [("figure", "value", "target", "", "made of")]
+    """A line a figure, ``ok`` or ``MISS`` where it has a target, then what it was made of."""
+    lines = []
     for figure in figures:
         bound = ""
         if figure.target is not None:
             bound = f"{'≥' if figure.at_least else '≤'} {number(figure.target)}"
         verdict = {True: "ok", False: "MISS", None: ""}[figure.met]
         value = f"{number(figure.value)} {figure.unit}".rstrip()
-        rows.append((figure.name, value, bound, verdict, figure.detail))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join(
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                row[1].rjust(widths[1]),
-                row[2].ljust(widths[2]),
-                row[3].ljust(widths[3]),
-                row[4],
-            ]
-        ).rstrip()
-        for row in rows
-    )
+        lines.append(f"{figure.name:<54}{value:>16}  {bound:<10}{verdict:<5}{figure.detail}")
+    return "\n".join(line.rstrip() for line in lines)

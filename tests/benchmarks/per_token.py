@@ -12,7 +12,7 @@ import psutil
 
 from benchmarks.figures import Figure, Pairs, alternate, number
 from benchmarks.load import Target, streams, whole_rate
-from benchmarks.rig import FIRST_CHAT_TOKEN, FIRST_FAKE_TOKEN, cpu_during, fake, relay
+from benchmarks.rig import FIRST_CHAT_TOKEN, FIRST_FAKE_TOKEN, Neighbours, cpu_during, fake, relay
 
 #: Microseconds between the tokens of one stream.
 _INTERVAL_US = 500
@@ -33,7 +33,7 @@ def cpu(quick: bool) -> list[Figure]:
             to_runner, to_daemon = rig.chat("Say something.", num_predict=tokens)
             bare = _cost(relay_process, relayed, to_runner, FIRST_FAKE_TOKEN, count)
             ours = _cost(rig.process, rig.target, to_daemon, FIRST_CHAT_TOKEN, count)
-            pairs = alternate(3 if quick else 7, bare, ours)
+            pairs = alternate(3 if quick else 7, bare, ours, disturbed=Neighbours())
             figures.append(_ratio(f"CPU per token, {count} paced: daemon / relay", pairs, 2.0))
     return figures
 
@@ -51,13 +51,7 @@ def _cost(
 
 
 def _ratio(name: str, pairs: Pairs, target: float) -> Figure:
-    return Figure(
-        name,
-        pairs.ratio,
-        target=target,
-        detail=f"{number(pairs.ours)} / {number(pairs.bare)} µs, median of {len(pairs.rows)} "
-        f"pairs, middle half {pairs.ratio_spread}",
-    )
+    return Figure(name, pairs.ratio, target=target, detail=pairs.describe("µs"))
 
 
 def unpaced(quick: bool) -> list[Figure]:
@@ -73,7 +67,7 @@ def unpaced(quick: bool) -> list[Figure]:
         bare = rate(rig.bare, to_runner, FIRST_FAKE_TOKEN)
         ours = rate(rig.target, to_daemon, FIRST_CHAT_TOKEN)
         ours()
-        pairs = alternate(3 if quick else 7, bare, ours)
+        pairs = alternate(3 if quick else 7, bare, ours, disturbed=Neighbours())
     return [
         Figure(
             "unpaced tokens, 16 streams, through the daemon",

@@ -9,9 +9,9 @@ from pathlib import Path
 from support.minilm import minilm
 from support.models import smollm2
 
-from benchmarks.figures import Figure, Pairs, alternate, number
+from benchmarks.figures import Figure, Pairs, alternate
 from benchmarks.load import Target, exchange, requests_per_second
-from benchmarks.rig import MODEL, fake, loaded
+from benchmarks.rig import MODEL, Neighbours, fake, loaded
 from ollamad.runners.protocol import embeddings_request
 
 #: Inputs of one request for embeddings, and how much longer than the runner it may take.
@@ -46,11 +46,16 @@ def _alternate(bare: tuple[Target, bytes], ours: tuple[Target, bytes], quick: bo
         return requests_per_second(*side, connections=_CONNECTIONS, seconds=0.5 if quick else 1.0)
 
     measure(ours)
-    return alternate(3 if quick else 5, lambda: measure(bare), lambda: measure(ours))
+    return alternate(
+        3 if quick else 5,
+        lambda: measure(bare),
+        lambda: measure(ours),
+        disturbed=Neighbours(),
+    )
 
 
 def _rate(name: str, pairs: Pairs, beside: str) -> Figure:
-    detail = f"{beside} {number(pairs.bare)}/s, {_CONNECTIONS} connections"
+    detail = f"{_CONNECTIONS} connections; beside {beside}: {pairs.describe('/s')}"
     return Figure(f"{name}: answers a second", pairs.ours, "/s", detail=detail)
 
 
@@ -77,13 +82,12 @@ def embeddings(quick: bool) -> list[Figure]:
 
             bare()
             ours()
-            pairs = alternate(3 if quick else 9, bare, ours)
+            pairs = alternate(3 if quick else 9, bare, ours, disturbed=Neighbours())
     return [
         Figure(
             f"embeddings of {_INPUTS} inputs: daemon / runner",
             pairs.ratio,
             target=_EMBED_TARGET,
-            detail=f"{number(pairs.ours)} / {number(pairs.bare)} s, median of {len(pairs.rows)} "
-            f"pairs, middle half {pairs.ratio_spread}",
+            detail=pairs.describe("s"),
         )
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -192,6 +193,43 @@ def cpu_seconds(process: psutil.Process) -> float:
         return time.clock_gettime(~process.pid << 3 | 2)
     times = process.cpu_times()
     return times.user + times.system
+
+
+class Neighbours:
+    """Whether programs that are none of ours took processor time since the last call.
+
+    To be called after measurements of a second or so: the kernel counts in hundredths.
+    """
+
+    #: Processors' worth of foreign work that is still called quiet.
+    ALLOWED = 0.15
+
+    def __init__(self, read: Callable[[], tuple[float, float]] | None = None) -> None:
+        self._read = read or foreign_work
+        self._at, self._foreign = self._read()
+
+    def __call__(self) -> bool:
+        at, foreign = self._at, self._foreign
+        self._at, self._foreign = self._read()
+        return self._foreign - foreign > self.ALLOWED * (self._at - at)
+
+
+def foreign_work() -> tuple[float, float]:
+    """A clock, and the processor seconds of all processes but this one and its descendants."""
+    machine = psutil.cpu_times()
+    # On Linux ``user`` holds the guests' time, too.
+    busy = sum(getattr(machine, kind, 0.0) for kind in ("user", "nice", "system", "softirq"))
+    us = psutil.Process()
+    own = _with_reaped(us)
+    for child in us.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            own += _with_reaped(child)
+    return time.perf_counter(), busy - own
+
+
+def _with_reaped(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def tiny_gguf(path: Path) -> Path:

@@ -50,24 +50,26 @@ def main() -> int:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     # Whatever ends this, the daemons that it started end with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    print(
+        f"Python {platform.python_version()}, {platform.machine()}, {cpu_count()} processors"
+        f"{', quick' if arguments.quick else ''}"
+    )
     figures: list[Figure] = []
-    notes: list[str] = []
     failed = False
     for name in arguments.names or BENCHMARKS:
         begin = time.monotonic()
         try:
-            figures += BENCHMARKS[name](arguments.quick)
+            found = BENCHMARKS[name](arguments.quick)
+            report = table(found)
+            figures += found
         except pytest.skip.Exception as missing:
-            notes.append(f"{name}: skipped, {missing}")
+            report = f"skipped, {missing}"
         except (OSError, RuntimeError, AssertionError) as error:
             failed = True
-            notes.append(f"{name}: failed, {error}")
-        print(f"{name}: {time.monotonic() - begin:.0f} s", file=sys.stderr)
-    print(
-        f"Python {platform.python_version()}, {platform.machine()}, {cpu_count()} processors"
-        f"{', quick' if arguments.quick else ''}\n"
-    )
-    print("\n".join([table(figures), *notes]))
+            report = f"FAILED, {error}"
+        print(f"\n{name} ({time.monotonic() - begin:.0f} s)\n{report}", flush=True)
+    missed = [figure.name for figure in figures if figure.met is False]
+    print(f"\n{len(missed)} missed" + "".join(f"\n  {name}" for name in missed))
     if arguments.json is not None:
         rows = [
             {"name": f.name, "value": f.value, "unit": f.unit, "target": f.target, "met": f.met}

@@ -23,6 +23,7 @@ from benchmarks.rig import (
     CONTEXT,
     FIRST_CHAT_TOKEN,
     MODEL,
+    Neighbours,
     Rig,
     cpu_during,
     loaded,
@@ -63,7 +64,7 @@ def cold_load(quick: bool) -> list[Figure]:
             firsts.append(answer.to_first - load)
             return answer.to_first
 
-        pairs = alternate(3 if quick else 5, bare, ours)
+        pairs = alternate(3 if quick else 5, bare, ours, disturbed=Neighbours())
         timings = [_split(Path(argv[argv.index("--model") + 1])) for _ in range(3)]
     spawn = statistics.median(timing.spawn_ns for timing in timings) / 1e9
     load = statistics.median(loads)
@@ -75,8 +76,7 @@ def cold_load(quick: bool) -> list[Figure]:
         Figure(
             "cold load to first token: daemon / runner",
             pairs.ratio,
-            detail=f"{number(pairs.ours)} / {number(pairs.bare)} s, median of {len(pairs.rows)} "
-            f"pairs, middle half {pairs.ratio_spread}",
+            detail=pairs.describe("s"),
         ),
     ]
 

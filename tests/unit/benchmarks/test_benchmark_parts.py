@@ -22,6 +22,7 @@ from benchmarks.load import (
     streams,
     whole_rate,
 )
+from benchmarks.rig import Neighbours, foreign_work
 
 _FAKE = Path(__file__).parents[2] / "fake_runner.py"
 _TOKENS = {"n_predict": 7, "stream": True}
@@ -67,6 +68,37 @@ def test_the_sides_take_turns_in_going_first() -> None:
     pairs = alternate(3, lambda: measure("bare", 1.0), lambda: measure("ours", 2.0))
     assert order == ["bare", "ours", "ours", "bare", "bare", "ours"]
     assert pairs.rows == ((1.0, 2.0),) * 3
+
+
+def test_disturbed_pairs_count_only_when_there_are_no_others() -> None:
+    values = iter(range(1, 100))
+    # The first answer is about what was before.
+    noise = iter([True, True, False, True, False, False])
+    pairs = alternate(3, lambda: 1.0, lambda: float(next(values)), disturbed=lambda: next(noise))
+    assert [ours for _, ours in pairs.rows] == [2.0, 4.0, 5.0]
+    assert pairs.disturbed == 0
+    assert "DISTURBED" not in pairs.describe("s")
+
+    noise = iter([False] + [True] * 4 + [False, True])
+    pairs = alternate(3, lambda: 1.0, lambda: 2.0, disturbed=lambda: next(noise))
+    assert len(pairs.rows) == 3
+    assert pairs.disturbed == 2
+    assert "2 DISTURBED" in pairs.describe("s")
+
+
+def test_foreign_work_is_counted_from_call_to_call() -> None:
+    readings = iter([(10.0, 5.0), (11.0, 5.1), (13.0, 5.3), (14.0, 5.5), (15.0, 5.5)])
+    disturbed = Neighbours(lambda: next(readings))
+    assert [disturbed() for _ in range(4)] == [False, False, True, False]
+
+
+def test_our_own_work_is_not_foreign() -> None:
+    (begin, before), spent = foreign_work(), time.process_time()
+    while time.process_time() < spent + 0.1:
+        pass
+    (end, after) = foreign_work()
+    # The machine's other processors may do what they like.
+    assert after - before < (os.cpu_count() or 1) * (end - begin) - 0.05
 
 
 @pytest.mark.parametrize(
