@@ -130,6 +130,7 @@ class Launcher:
         self._nursery = nursery
         self._rundir = rundir
         self._load_timeout_ns = settings.load_timeout
+        self._num_parallel = settings.num_parallel
         self._kinds = kinds
 
     async def __call__(self, spec: ModelSpec, plan: LaunchPlan) -> Runner:
@@ -140,6 +141,11 @@ class Launcher:
         """
         facts = await trio.to_thread.run_sync(read_launch_facts, spec)
         launch = launch_of(spec, plan, facts)
+        if spec.is_completion and launch.parallel < self._num_parallel:
+            log.warning(
+                "model architecture does not currently support parallel requests",
+                extra={"model": spec.name, "architecture": launch.arch},
+            )
         try:
             return await self._start(launch)
         except LoadError as error:

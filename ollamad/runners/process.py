@@ -290,6 +290,7 @@ class Runner:
 
     async def _wait_ready(self, timeout_ns: int) -> None:
         watch = health.LoadWatch(timeout_ns, _now())
+        _log.debug("waiting for llama-server to start responding")
         self._on_output = lambda: watch.output(_now())
         try:
             while True:

@@ -161,6 +161,14 @@ def test_flags(argv: Stage, model: str, fields: dict[str, Any], expected: str) -
     assert shown["context_length"] == int(start.value("-c") or 0) // int(start.value("-np") or 1)
 
 
+def test_the_log_says_why_there_is_only_one_slot(argv: Stage) -> None:
+    words = "model architecture does not currently support parallel requests"
+    for model, times in (("m", 0), ("qwen3vl", 1)):
+        expected = argv.log.count(words) + times
+        load(argv, model)
+        eventually(lambda n=expected: argv.log.count(words) == n, what=f"{times} such lines")
+
+
 def test_what_follows_the_contracts_flags(argv: Stage) -> None:
     line = load(argv).argv
     end = line[line.index("--cache-ram") :]
@@ -493,6 +501,7 @@ def test_what_a_runner_prints_goes_into_the_daemons_own_output(
         stage.add("m")
         stage.will(log=printed)
         load(stage)
+        eventually(lambda: "llama-server started" in stage.log, what="the load is in the log")
         lines = stage.log.splitlines()
         if log_format == "json":
             # The first run speaks of its new key before it has a log.

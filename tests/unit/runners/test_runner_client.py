@@ -2,12 +2,14 @@
 
 import os
 import signal
+import socket
 from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
-from ollamad.errors import RunnerError
+from ollamad.errors import RunnerError, RunnerUnfit
 from ollamad.runners import protocol
 from ollamad.runners.address import UnixAddress
 from ollamad.runners.client import STOPPED, RunnerClient
@@ -207,6 +209,26 @@ async def test_the_gate_before_a_request(
     with pytest.raises(RunnerError) as caught:
         await runner.client.check_ready()
     assert str(caught.value) == text
+
+
+async def test_a_runner_that_is_sick_or_gone_is_unfit(start_fake: Any, tmp_path: Any) -> None:
+    sick = await start_fake({"health": [{}, {"status": 500, "body": {"status": "error"}}]})
+    with pytest.raises(RunnerUnfit, match="llama-server error: "):
+        await sick.client.check_ready()
+    with pytest.raises(RunnerUnfit, match="llm server not responding"):
+        await RunnerClient(UnixAddress(str(tmp_path / "none.sock")), "").check_ready()
+
+
+async def test_a_silent_runner_is_unfit_after_ten_seconds(
+    tmp_path: Any, autojump_clock: MockClock
+) -> None:
+    path = str(tmp_path / "x.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        with pytest.raises(RunnerUnfit, match="llm server not responding"):
+            await RunnerClient(UnixAddress(path), "").check_ready()
+    assert trio.current_time() == 10
 
 
 async def test_health_without_a_runner(tmp_path: Any) -> None:

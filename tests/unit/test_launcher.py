@@ -1,0 +1,89 @@
+"""What the files of a model and the scheduler's plan make of a launch (2.2, 2.11)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.creating import gguf
+
+from ollamad.errors import LoadError
+from ollamad.gguf.errors import GGUFError
+from ollamad.launcher import LaunchFacts, launch_of, read_launch_facts
+from ollamad.scheduler.options import RunnerOptions
+from ollamad.scheduler.sizing import GIB, Limits, MemoryReading, plan
+from ollamad.scheduler.spec import ModelShape, ModelSpec
+
+
+def file(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def spec(model: Path = Path("m"), num_gpu: int = -1, **fields: Any) -> ModelSpec:
+    return ModelSpec(
+        key="m",
+        name="m",
+        model_path=model,
+        shape=ModelShape(arch="llama", weight_bytes=1),
+        options=RunnerOptions(num_ctx=4096, num_gpu=num_gpu),
+        **fields,
+    )
+
+
+@pytest.mark.parametrize(
+    ("num_gpu", "offloads"), [(-1, True), (0, False), (1, False), (30, False), (31, True)]
+)
+def test_a_projector_stays_in_main_memory_with_a_part_of_the_model(
+    num_gpu: int, offloads: bool
+) -> None:
+    wanted = spec(num_gpu=num_gpu, projectors=(Path("p"),))
+    facts = LaunchFacts(offloadable_layers=31, projector_bytes=7)
+    launch = launch_of(wanted, plan(wanted, MemoryReading(total=GIB, free=GIB), Limits()), facts)
+    assert launch.projector_offload is offloads
+    assert (launch.projector, launch.projector_bytes) == ("p", 7)
+
+
+MODEL = {"llama__block_count": 30}
+MTP = {**MODEL, "llama__nextn_predict_layers": 1}
+
+
+@pytest.mark.parametrize(
+    ("model", "draft", "expected"),
+    [
+        (gguf(**MODEL), None, ""),
+        (gguf(**MTP), None, "draft-mtp"),
+        (gguf("qwen35", {"mtp.w": 1}), None, "draft-mtp"),
+        (gguf(**MODEL), gguf("dflash"), "draft-dflash"),
+        (gguf(**MODEL), gguf(**MTP), "draft-mtp"),
+        (gguf(**MTP), gguf(), ""),  # the file is the draft, and not of a kind that must be named
+        (gguf(**MODEL), b"GGUF", ""),
+    ],
+)
+def test_the_kind_of_draft(
+    tmp_path: Path, model: bytes, draft: bytes | None, expected: str
+) -> None:
+    path = None if draft is None else file(tmp_path, "draft", draft)
+    wanted = spec(file(tmp_path, "model", model), draft=path)
+    assert read_launch_facts(wanted).draft_type == expected
+
+
+def test_sizes(tmp_path: Path) -> None:
+    model = file(tmp_path, "model", gguf(**MODEL))
+    projector = file(tmp_path, "projector", gguf("clip", {"v.w": 64}))
+    facts = read_launch_facts(spec(model, projectors=(projector,)))
+    assert facts == LaunchFacts(offloadable_layers=31, projector_bytes=256)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    model = file(tmp_path, "model", gguf())
+    with pytest.raises(FileNotFoundError):
+        read_launch_facts(spec(tmp_path / "gone"))
+    with pytest.raises(GGUFError, match="unexpected EOF"):
+        read_launch_facts(spec(file(tmp_path, "cut", gguf()[:100])))
+    for content, text in ((None, "No such file"), (gguf("clip", {}), "no projector tensors found")):
+        path = tmp_path / "none" if content is None else file(tmp_path, "empty", content)
+        with pytest.raises(LoadError, match=f'read mmproj metadata "{path}": .*{text}'):
+            read_launch_facts(spec(model, projectors=(path,)))
