@@ -39,7 +39,7 @@ async def pieces(
         if stream.final is None:
             raise RunnerError(
                 "an error was encountered while running the model: "
-                + (lease.runner.last_error() or "unexpected EOF")
+                + (await lease.runner.logged() or "unexpected EOF")
             )
     except RunnerError as error:
         forget_all_when_out_of_memory(scheduler, error)

@@ -148,6 +148,7 @@ class Batches:
 class RunnerClient:
     """Speaks with the runner at ``address``.
 
+    ``logged``: the runner's last error (``""`` for none) in what it has printed until now.
     ``last_words``: called when a connection breaks; it may wait for the process to end, and
     returns the runner's last error (``""`` for none).
     """
@@ -157,11 +158,11 @@ class RunnerClient:
         address: Address,
         api_key: str,
         *,
-        last_error: Callable[[], str] = str,
+        logged: Callable[[], Awaitable[str]] = _no_words,
         last_words: Callable[[], Awaitable[str]] = _no_words,
     ) -> None:
         self.address = address
-        self._last_error = last_error
+        self._logged = logged
         self._last_words = last_words
         self._headers = [("Host", "localhost"), ("Connection", "close")]
         if api_key:
@@ -338,12 +339,8 @@ class RunnerClient:
         return Response(sock, event.status_code, _body(event), first, self._broken)
 
     async def _refused(self, status: int, body: bytes) -> RunnerError:
-        # The runner logged its reason before it answered. Whoever reads the log gets his turn: one
-        # to find that there is something, one to take it.
-        for _ in range(2):
-            await trio.lowlevel.checkpoint()
         text = body.decode("utf-8", "replace").strip()
-        last = self._last_error()
+        last = await self._logged()  # it logs its reason before it answers
         out_of_memory = is_out_of_memory(text)
         if is_out_of_memory(last):
             out_of_memory = True

@@ -35,6 +35,9 @@ _output_log = logging.getLogger(RUNNER_OUTPUT)
 _SHIM = str(Path(__file__).with_name("shim.py"))
 _NS = 1_000_000_000
 
+#: How long the lines of a runner that is ready gather before they are read.
+_LOG_GATHERING_S = 0.05
+
 #: How long the last lines of a dead runner may take to arrive: a grandchild can hold the pipe.
 _OUTPUT_GRACE_S = 0.3
 
@@ -75,7 +78,7 @@ class Runner:
         self.address = address
         self.media_marker = media_marker
         self.client = RunnerClient(
-            address, api_key, last_error=self.last_error, last_words=self._last_words
+            address, api_key, logged=self.logged, last_words=self._last_words
         )
         #: The runner's own process id, 0 until it is known.
         self.pid = 0
@@ -96,6 +99,8 @@ class Runner:
         self._control: socket.socket | None = None
         self._record: Path | None = None
         self._output_ended = trio.Event()
+        #: Set when the output shall be read now; replaced while the process lives.
+        self._hurry = trio.Event()
         self._on_output: Callable[[], None] = _ignore
 
     def __repr__(self) -> str:
@@ -104,6 +109,15 @@ class Runner:
     def last_error(self) -> str:
         """What the runner printed last that looks like an error, ``""`` for nothing (2.7)."""
         return self._log.last_error
+
+    async def logged(self) -> str:
+        """``last_error`` after all that the runner has printed until now was read."""
+        hurry, self._hurry = self._hurry, trio.Event()
+        hurry.set()
+        # The reader's turns: to find that it has to hurry, to read, and to take what it read.
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+        return self.last_error()
 
     def memory(self) -> MemoryUse:
         """Bytes in use, as its log tells; fixed once the runner is ready (2.7)."""
@@ -176,7 +190,7 @@ class Runner:
             self._order(b"K")
             with trio.move_on_after(_LAST_WORDS_S):
                 await self.exited.wait()
-        return self.last_error()
+        return await self.logged()
 
     async def _spawn(self, child_environment: dict[str, str]) -> None:
         ours, theirs = socket.socketpair()
@@ -212,6 +226,7 @@ class Runner:
                 nursery.start_soon(self._contained, self._read_control)
                 task_status.started()
                 await process.wait()
+                self._hurry.set()
                 with trio.move_on_after(_OUTPUT_GRACE_S):
                     await self._output_ended.wait()
                 nursery.cancel_scope.cancel()
@@ -264,8 +279,16 @@ class Runner:
     async def _read_output(self) -> None:
         assert self._process is not None
         stream = self._process.stdout
-        assert stream is not None
-        while data := await stream.receive_some(65536):
+        assert isinstance(stream, trio.lowlevel.FdStream)
+        while True:
+            if self.ready:
+                # A request starts with a dozen lines. Reading each as it comes would take the core
+                # that its first token needs.
+                await trio.lowlevel.wait_readable(stream.fileno())
+                with trio.move_on_after(_LOG_GATHERING_S):
+                    await self._hurry.wait()
+            if not (data := await stream.receive_some(65536)):
+                break
             self._on_output()
             _pass_on(self._log.feed(bytes(data)))
         self._output_ended.set()
