@@ -99,7 +99,7 @@ class Runner:
         self._control: socket.socket | None = None
         self._record: Path | None = None
         self._output_ended = trio.Event()
-        #: Set when the output shall be read now; replaced while the process lives.
+        #: Set when the output shall be read now; replaced when that was done.
         self._hurry = trio.Event()
         self._on_output: Callable[[], None] = _ignore
 
@@ -112,8 +112,7 @@ class Runner:
 
     async def logged(self) -> str:
         """``last_error`` after all that the runner has printed until now was read."""
-        hurry, self._hurry = self._hurry, trio.Event()
-        hurry.set()
+        self._hurry.set()
         # The reader's turns: to find that it has to hurry, to read, and to take what it read.
         for _ in range(3):
             await trio.lowlevel.checkpoint()
@@ -281,12 +280,13 @@ class Runner:
         stream = self._process.stdout
         assert isinstance(stream, trio.lowlevel.FdStream)
         while True:
-            if self.ready:
+            if self.ready and self._process.returncode is None:
                 # A request starts with a dozen lines. Reading each as it comes would take the core
                 # that its first token needs.
                 await trio.lowlevel.wait_readable(stream.fileno())
                 with trio.move_on_after(_LOG_GATHERING_S):
                     await self._hurry.wait()
+                self._hurry = trio.Event()
             if not (data := await stream.receive_some(65536)):
                 break
             self._on_output()

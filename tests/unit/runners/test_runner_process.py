@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import trio
 
-from ollamad.errors import LoadError
+from ollamad.errors import LoadError, RunnerError
+from ollamad.runners import process
 from ollamad.runners.address import TcpAddress, UnixAddress
 from ollamad.runners.command import Launch
 from ollamad.runners.health import State
@@ -279,6 +280,36 @@ async def test_the_daemons_end_of_the_socket_is_all_that_keeps_a_runner(start_fa
     assert runner._control is not None
     runner._control.shutdown(socket.SHUT_RDWR)
     await gone(runner.pid)
+
+
+async def ask(runner: Runner) -> None:
+    async with runner.client.stream("/completion", b'{"stream":true}') as response:
+        async for _ in response.batches():
+            pass
+
+
+async def test_a_refusal_carries_what_was_logged_before_it(
+    start_fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without being hurried nobody would read the log for so long.
+    monkeypatch.setattr(process, "_LOG_GATHERING_S", 3600)
+    answer = {"answers": {"/completion": [500, "no"]}, "answer_log": "error: out of memory"}
+    runner = await start(start_fake, answer)
+    for _ in range(20):
+        with pytest.raises(RunnerError, match="out of memory"):
+            await ask(runner)
+        runner._log.clear_error()
+
+
+async def test_last_words_are_read_at_once(
+    start_fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_LOG_GATHERING_S", 3600)
+    script = {"after": "crash", "after_tokens": 1, "crash_log": "error: something broke"}
+    runner = await start(start_fake, script)
+    with pytest.raises(RunnerError, match="something broke"):
+        await ask(runner)
+    assert "something broke" in runner.termination_text()
 
 
 async def test_memory_from_the_log(start_fake: Any) -> None:
