@@ -55,7 +55,7 @@ async def running_services(
         supervised.start_soon(log_runner, kinds)
         yield Services(
             settings=settings,
-            models=Catalog(store, settings),
+            models=Catalog(store, settings, scheduler.is_loaded),
             scheduler=scheduler,
             defaults=option_defaults,
         )

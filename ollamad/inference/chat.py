@@ -155,7 +155,14 @@ class _Run:
                 top_logprobs=request.top_logprobs,
             )
             stream = ChatStream(logprobs=request.logprobs, top_logprobs=request.top_logprobs)
-            answer = pieces(services.scheduler, lease, "/v1/chat/completions", body, stream)
+            answer = pieces(
+                services.scheduler,
+                lease,
+                "/v1/chat/completions",
+                body,
+                stream,
+                limit=self._options.num_predict,
+            )
             # The runner's slot must be free before the lease says so.
             async with aclosing(answer):
                 async for batch in answer:

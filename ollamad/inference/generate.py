@@ -149,7 +149,14 @@ class _Run:
             )
             stream = CompletionStream(logprobs=request.logprobs, top_logprobs=request.top_logprobs)
             said: list[str] = []
-            answer = pieces(services.scheduler, lease, "/completion", body, stream)
+            answer = pieces(
+                services.scheduler,
+                lease,
+                "/completion",
+                body,
+                stream,
+                limit=self._options.num_predict,
+            )
             # The runner's slot must be free before the lease says so.
             async with aclosing(answer):
                 async for batch in answer:

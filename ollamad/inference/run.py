@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
+import trio
+
 from ollamad.errors import BadRequest, RunnerError
+from ollamad.parsing.frames import Frames
 from ollamad.parsing.stream import Piece, PieceStream, feed_all
 from ollamad.prompting.messages import cut_tokens
 from ollamad.runners.log import is_out_of_memory
@@ -17,15 +20,24 @@ from ollamad.scheduler.shell import Scheduler
 
 
 async def pieces(
-    scheduler: Scheduler[Runner], lease: Lease[Runner], path: str, body: bytes, stream: PieceStream
+    scheduler: Scheduler[Runner],
+    lease: Lease[Runner],
+    path: str,
+    body: bytes,
+    stream: PieceStream,
+    *,
+    limit: int = 0,
 ) -> AsyncGenerator[list[Piece], None]:
     """The pieces of an answer, those that arrived together in one list.
+
+    ``limit``: how many tokens it may have, 0 or less: unknown.
 
     Ends with ``stream.final`` set and the runner's connection closed. Raises RunnerError for a
     refusal, an error event, and a stream that ends early. Closing this generator cancels the
     request down to the runner's slot.
     """
     what = "chat response" if "chat" in path else "response"
+    frames = Frames(limit)
     try:
         async with lease.runner.client.stream(path, body) as response:
             async for payloads in response.batches(what):
@@ -36,6 +48,10 @@ async def pieces(
                     raise error
                 if stream.abandoned:
                     break
+                if stream.final is None:
+                    frame = frames.next_read(len(payloads), trio.current_time())
+                    if frame is not None:
+                        await trio.sleep_until(frame)
         if stream.final is None:
             raise RunnerError(
                 "an error was encountered while running the model: "

@@ -7,9 +7,11 @@ threads; a model is read once while its manifest stays the same.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import trio
 
@@ -34,6 +36,11 @@ from ollamad.timestamps import local_time
 from ollamad.wire import ListedModel, Message, ModelDetails
 
 log = logging.getLogger(__name__)
+
+#: How long a loaded model is served without a look at the disk, and how many are. A look is a trip
+#: to a worker thread: a third of what the daemon adds to the time to a first token.
+_RECENT_S = 1.0
+_RECENT_MODELS = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,13 +162,31 @@ class KnownModel:
         )
 
 
-class Catalog:
-    """Finds models by the names that clients use."""
+class _Recent(NamedTuple):
+    """A model as it was at ``read_at`` (trio's clock), after ``changes`` of the store."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    model: KnownModel
+    changes: int
+    read_at: float
+
+
+class Catalog:
+    """Finds models by the names that clients use.
+
+    ``is_loaded`` tells of a model's ``key`` whether a runner has its files open.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        is_loaded: Callable[[str], bool] = lambda _key: False,
+    ) -> None:
         self.store = store
         self._settings = settings
+        self._is_loaded = is_loaded
         self._models = Models(store)
+        self._recent: dict[tuple[Name, bool], _Recent] = {}
 
     def name_of(
         self,
@@ -222,8 +247,27 @@ class Catalog:
         return model
 
     async def read(self, name: Name, *, exact: bool = False) -> KnownModel | None:
-        """The stored model of that name, in whatever spelling it is stored; None without one."""
-        return await trio.to_thread.run_sync(partial(self.read_sync, name, exact=exact))
+        """The stored model of that name, in whatever spelling it is stored; None without one.
+
+        What another program does to a loaded model is seen a second later at most.
+        """
+        changes = self.store.changes
+        recent = self._recent.get((name, exact))
+        if (
+            recent is not None
+            and recent.changes == changes
+            and trio.current_time() - recent.read_at < _RECENT_S
+            and self._is_loaded(recent.model.key)
+        ):
+            return recent.model
+        started = trio.current_time()
+        model = await trio.to_thread.run_sync(partial(self.read_sync, name, exact=exact))
+        self._recent.pop((name, exact), None)
+        if model is not None:
+            if len(self._recent) >= _RECENT_MODELS:
+                self._recent.clear()
+            self._recent[name, exact] = _Recent(model, changes, started)
+        return model
 
     def read_sync(self, name: Name, *, exact: bool = False) -> KnownModel | None:
         try:

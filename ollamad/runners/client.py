@@ -70,6 +70,11 @@ class Response:
         self._first = first
         self._broken = broken
 
+    @property
+    def complete(self) -> bool:
+        """Whether the body was read to its end."""
+        return self._body.done
+
     def batches(self, what: str = "response") -> Batches:
         """Iterates over lists of the events' JSON texts, each list what one read brought.
 
@@ -162,6 +167,8 @@ class RunnerClient:
         last_words: Callable[[], Awaitable[str]] = _no_words,
     ) -> None:
         self.address = address
+        #: When a request was last answered to its end, on trio's clock.
+        self.answered_at = float("-inf")
         self._logged = logged
         self._last_words = last_words
         self._headers = [("Host", "localhost"), ("Connection", "close")]
@@ -186,6 +193,8 @@ class RunnerClient:
             if check and response.status >= 400:
                 raise await self._refused(response.status, await response.read())
             yield response
+            if response.complete:
+                self.answered_at = trio.current_time()
         finally:
             sock.close()
 

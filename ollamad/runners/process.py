@@ -38,6 +38,9 @@ _NS = 1_000_000_000
 #: How long the lines of a runner that is ready gather before they are read.
 _LOG_GATHERING_S = 0.05
 
+#: How long an answer proves that a runner is fit for the next request.
+_FIT_S = 1.0
+
 #: How long the last lines of a dead runner may take to arrive: a grandchild can hold the pipe.
 _OUTPUT_GRACE_S = 0.3
 
@@ -129,8 +132,12 @@ class Runner:
         return health.termination_text(self.returncode, self.last_error())
 
     async def check(self) -> None:
-        """The gate before a request. Raises ``RunnerUnfit`` and ``RunnerError`` (2.8, 4.4)."""
-        await self.client.check_ready()
+        """The gate before a request. Raises ``RunnerUnfit`` and ``RunnerError`` (2.8, 4.4).
+
+        A runner that has just answered is as fit as ``/health`` could tell.
+        """
+        if trio.current_time() - self.client.answered_at > _FIT_S:
+            await self.client.check_ready()
 
     async def stop(self, grace: float = 2.0) -> None:
         """Asks the process to end, kills its group after ``grace`` seconds, and waits for its exit.

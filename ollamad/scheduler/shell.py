@@ -107,6 +107,13 @@ class Scheduler(Generic[R]):
         ]
         return sorted(models, key=lambda model: -(model.expires_in // 10**9))
 
+    def is_loaded(self, key: str) -> bool:
+        """Whether a runner has loaded the model of that key."""
+        return any(
+            record.spec.key == key and self._processes[record.id].runner is not None
+            for record in self._core.runners()
+        )
+
     def expire(self, key_or_name: str) -> bool:
         """Unload a model when the requests that it has are served. False if it is not loaded."""
         runners = self._core.runners()

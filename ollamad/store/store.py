@@ -53,6 +53,8 @@ class Store:
         self._blobs.on_spared = self._remove_spared
         self._manifests = ManifestFiles(root / "manifests")
         self._changing = threading.RLock()
+        #: How many times this process has changed a manifest.
+        self.changes = 0
 
     # --- manifests ----------------------------------------------------------------------------
 
@@ -123,7 +125,7 @@ class Store:
             manifest = self.read_manifest(name).manifest
             path = self._manifests.path(name)
             path.unlink()
-            self._manifests.forget(name)
+            self._forget(name)
             # The model must be gone for good before its blobs go.
             with contextlib.suppress(FileNotFoundError):  # another process pruned the directory
                 sync_directory(path.parent)
@@ -153,8 +155,12 @@ class Store:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        self._manifests.forget(name)
+        self._forget(name)
         sync_directory(target.parent)
+
+    def _forget(self, name: Name) -> None:
+        self._manifests.forget(name)
+        self.changes += 1
 
     def _rename(self, temporary: Path, target: Path) -> None:
         for _ in range(8):

@@ -7,9 +7,12 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
 from support.gguf_bytes import header
+from trio.testing import MockClock
 
-from ollamad.models.catalog import known
+from ollamad.models.catalog import Catalog, known
+from ollamad.settings import Settings
 from ollamad.store.manifest import MEDIA_ADAPTER, MEDIA_MODEL, Layer, Manifest
 from ollamad.store.model import load_model
 from ollamad.store.names import Name
@@ -57,3 +60,40 @@ def test_damaged_weights_are_complained_about_once(
     for _ in range(3):
         assert known(load_model(store, name)).facts is None
     assert len(caplog.records) == 1
+
+
+def _catalog(store: Store, *, loaded: bool) -> Catalog:
+    return Catalog(store, Settings.from_environ({"HOME": "/home/user"}), lambda _key: loaded)
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+async def test_a_loaded_model_is_read_once_a_second(
+    tmp_path: Path, loaded: bool, autojump_clock: MockClock
+) -> None:
+    store = Store(tmp_path)
+    store.write_manifest(NAME, Manifest(layers=(_layer(store, MEDIA_MODEL, header()),)))
+    catalog = _catalog(store, loaded=loaded)
+    first = await catalog.read(NAME)
+    assert first is not None
+    store.manifest_path(NAME).unlink()
+    assert await catalog.read(NAME) is (first if loaded else None)
+    await trio.sleep(1)
+    assert await catalog.read(NAME) is None
+
+
+async def test_our_own_changes_are_seen_at_once(tmp_path: Path) -> None:
+    store, other = Store(tmp_path), Name.parse("other")
+    store.write_manifest(NAME, Manifest(layers=(_layer(store, MEDIA_MODEL, header()),)))
+    catalog = _catalog(store, loaded=True)
+    first = await catalog.read(NAME)
+    assert first is not None
+    store.write_manifest(
+        NAME, Manifest(layers=(_layer(store, MEDIA_MODEL, header(version=2)),))
+    )
+    second = await catalog.read(NAME)
+    assert second is not None
+    assert second.stored.digest != first.stored.digest
+    store.copy(NAME, other)
+    store.delete(NAME)
+    assert await catalog.read(NAME) is None
+    assert await catalog.read(other) is not None

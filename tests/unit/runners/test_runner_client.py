@@ -219,6 +219,31 @@ async def test_a_runner_that_is_sick_or_gone_is_unfit(start_fake: Any, tmp_path:
         await RunnerClient(UnixAddress(str(tmp_path / "none.sock")), "").check_ready()
 
 
+async def test_an_answer_shows_for_a_second_that_a_runner_is_fit(
+    start_fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = await start_fake({"tokens": 5})
+    asked = 0
+
+    async def check_ready() -> None:
+        nonlocal asked
+        asked += 1
+
+    monkeypatch.setattr(runner.client, "check_ready", check_ready)
+    await runner.check()
+    assert asked == 1
+    async with runner.client.stream("/completion", BODY):
+        pass
+    await runner.check()
+    assert asked == 2, "an answer that was not read shows nothing"
+    await events(runner)
+    await runner.check()
+    assert asked == 2
+    runner.client.answered_at -= 1.0
+    await runner.check()
+    assert asked == 3
+
+
 async def test_a_silent_runner_is_unfit_after_ten_seconds(
     tmp_path: Any, autojump_clock: MockClock
 ) -> None:

@@ -141,6 +141,21 @@ async def test_a_lease_gives_a_runner_and_how_long_it_took(autojump_clock: MockC
             assert second.queued_ns == second.loaded_ns == 0
 
 
+async def test_whether_a_model_is_loaded(autojump_clock: MockClock) -> None:
+    world = MadeUpWorld()
+    async with running(world) as scheduler, trio.open_nursery() as nursery:
+        assert not scheduler.is_loaded("a")
+        nursery.start_soon(hold, scheduler, spec("a"), 1.0)
+        await trio.sleep(0.9)
+        assert not scheduler.is_loaded("a")
+        await trio.sleep(0.2)
+        assert scheduler.is_loaded("a")
+        assert not scheduler.is_loaded("b")
+        world.alive[0].exit()
+        await wait_all_tasks_blocked()
+        assert not scheduler.is_loaded("a")
+
+
 async def test_keep_alive(autojump_clock: MockClock) -> None:
     world = MadeUpWorld()
     async with running(world, Limits(keep_alive=5 * SECOND)) as scheduler:
