@@ -12,7 +12,6 @@ import socket as stdlib_socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-import h11
 import trio
 
 from ollamad.errors import RunnerError, RunnerUnfit
@@ -20,12 +19,11 @@ from ollamad.runners import health, protocol
 from ollamad.runners.address import Address, UnixAddress
 from ollamad.runners.framing import (
     Body,
-    ChunkedBody,
     EventLines,
     FramingError,
     LineTooLong,
-    SizedBody,
     Truncated,
+    parse_head,
 )
 from ollamad.runners.log import is_out_of_memory
 
@@ -171,9 +169,9 @@ class RunnerClient:
         self.answered_at = float("-inf")
         self._logged = logged
         self._last_words = last_words
-        self._headers = [("Host", "localhost"), ("Connection", "close")]
+        self._headers = ["Host: localhost", "Connection: close"]
         if api_key:
-            self._headers.append(("Authorization", f"Bearer {api_key}"))
+            self._headers.append(f"Authorization: Bearer {api_key}")
 
     @asynccontextmanager
     async def stream(
@@ -188,7 +186,7 @@ class RunnerClient:
         try:
             try:
                 response = await self._exchange(sock, "POST", path, body)
-            except (OSError, FramingError, h11.RemoteProtocolError):
+            except (OSError, FramingError):
                 raise await self._stopped() from None
             if check and response.status >= 400:
                 raise await self._refused(response.status, await response.read())
@@ -212,7 +210,7 @@ class RunnerClient:
         try:
             response = await self._exchange(sock, "GET", path, None)
             content = await response.read()
-        except (OSError, FramingError, h11.RemoteProtocolError):
+        except (OSError, FramingError):
             raise await self._stopped() from None
         finally:
             sock.close()
@@ -232,7 +230,7 @@ class RunnerClient:
             try:
                 response = await self._exchange(sock, "GET", "/health", None)
                 return health.interpret(await response.read())
-            except (OSError, FramingError, h11.RemoteProtocolError, RunnerError) as error:
+            except (OSError, FramingError, RunnerError) as error:
                 return health.transport_failure(error)
             finally:
                 sock.close()
@@ -328,24 +326,17 @@ class RunnerClient:
         self, sock: stdlib_socket.socket, method: str, path: str, body: bytes | None
     ) -> Response:
         """Sends the request and reads the head of the response."""
-        headers = list(self._headers)
+        lines = [f"{method} {path} HTTP/1.1", *self._headers]
         if body is not None:
-            headers += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-        http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_READ_BYTES)
-        head = http.send(h11.Request(method=method, target=path, headers=headers)) or b""
-        await _send_all(sock, head + (body or b""))
-        if body:
-            http.send(h11.Data(data=body))
-        http.send(h11.EndOfMessage())
-        while (event := http.next_event()) is h11.NEED_DATA or isinstance(
-            event, h11.InformationalResponse
-        ):
-            if event is h11.NEED_DATA:
-                http.receive_data(await _receive(sock))
-        if not isinstance(event, h11.Response):
-            raise Truncated("unexpected EOF")
-        first = http.trailing_data[0]
-        return Response(sock, event.status_code, _body(event), first, self._broken)
+            lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+        await _send_all(sock, "\r\n".join([*lines, "", ""]).encode("ascii") + (body or b""))
+        received = b""
+        while (head := parse_head(received)) is None:
+            data = await _receive(sock)
+            if not data:
+                raise Truncated("unexpected EOF")
+            received += data
+        return Response(sock, head.status, head.body, head.first, self._broken)
 
     async def _refused(self, status: int, body: bytes) -> RunnerError:
         text = body.decode("utf-8", "replace").strip()
@@ -367,16 +358,6 @@ class RunnerClient:
         # A connection that is reset and one that ends early are the same accident.
         text = last or ("unexpected EOF" if isinstance(error, ConnectionError) else str(error))
         return RunnerError(BROKEN + text, out_of_memory=is_out_of_memory(last))
-
-
-def _body(response: h11.Response) -> Body:
-    length: int | None = None
-    for name, value in response.headers:
-        if name == b"transfer-encoding" and value.lower() == b"chunked":
-            return ChunkedBody()
-        if name == b"content-length":
-            length = int(value)
-    return SizedBody(length)
 
 
 async def _receive(sock: stdlib_socket.socket) -> bytes:

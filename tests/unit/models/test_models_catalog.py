@@ -87,9 +87,7 @@ async def test_our_own_changes_are_seen_at_once(tmp_path: Path) -> None:
     catalog = _catalog(store, loaded=True)
     first = await catalog.read(NAME)
     assert first is not None
-    store.write_manifest(
-        NAME, Manifest(layers=(_layer(store, MEDIA_MODEL, header(version=2)),))
-    )
+    store.write_manifest(NAME, Manifest(layers=(_layer(store, MEDIA_MODEL, header(version=2)),)))
     second = await catalog.read(NAME)
     assert second is not None
     assert second.stored.digest != first.stored.digest

@@ -14,6 +14,7 @@ from ollamad.runners.framing import (
     LineTooLong,
     SizedBody,
     Truncated,
+    parse_head,
 )
 
 
@@ -113,3 +114,47 @@ def test_the_limit_counts_one_line_not_the_stream() -> None:
     for _ in range(10):
         assert lines.feed(b"data: 012345\ndata: 01") == [b"012345"]
         assert lines.feed(b"2345\n") == [b"012345"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "body", "payload"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", 200, SizedBody, b"abc"),
+        (
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 404\r\nA: b\r\n\r\nuntil the end",
+            404,
+            SizedBody,
+            b"until the end",
+        ),
+        (
+            b"HTTP/1.1 500 Oh\r\ntransfer-ENCODING:Chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+            500,
+            ChunkedBody,
+            b"ab",
+        ),
+    ],
+)
+def test_a_head_in_any_two_pieces(raw: bytes, status: int, body: type, payload: bytes) -> None:
+    whole = parse_head(raw)
+    assert whole is not None
+    for cut in range(len(raw) - len(whole.first)):
+        assert parse_head(raw[:cut]) is None
+    assert (whole.status, type(whole.body)) == (status, body)
+    assert whole.body.feed(whole.first) == payload
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"SSH-2.0",
+        b"HTTP/2 200\r\n\r\n",
+        b"HTTP/1.1 2000 OK\r\n\r\n",
+        b"HTTP/1.1 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 19 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 65536,
+    ],
+)
+def test_what_is_no_head(raw: bytes) -> None:
+    with pytest.raises(FramingError):
+        parse_head(raw)
