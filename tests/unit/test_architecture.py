@@ -26,7 +26,7 @@ LAYERS = (
     ("scheduler", "runners"),
     ("modelfile",),
     ("store",),
-    ("gguf", "hardware", "registry"),
+    ("gguf", "gotemplate", "hardware", "registry"),
     ("settings",),
     ("environment", "log"),
     ("host", "units", "timestamps", "version"),
