@@ -42,12 +42,7 @@ _PASSWORD_IN_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 #: Settings of llama.cpp and of the GPU libraries: never secrets, whatever their names hold.
 _BACKEND_PREFIXES = ("LLAMA_ARG_", "GGML_", "CUDA_", "ROCR_", "ROCM_", "HIP_", "HSA_")
 
-#: How often a thread of a runner built with GNU OpenMP looks for work before it sleeps. By default
-#: it looks 300,000 times, a millisecond: two models at once on all cores then wait for each other's
-#: time slices and are 10 times slower than with this, which costs a very small model alone 3 %.
-_SPIN_COUNT = "3000"
-
-_LOGGED_PREFIXES = ("CUDA_", "ROCR_", "ROCM_", "HIP_", "HSA_", "GGML_", "GOMP_", "OMP_")
+_LOGGED_PREFIXES = ("CUDA_", "ROCR_", "ROCM_", "HIP_", "HSA_", "GGML_")
 _LOGGED = frozenset({"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"})
 _REDACTED_PARTS = ("API", "KEY", "TOKEN", "SECRET", "PASSWORD", "PASS", "CREDENTIAL", "AUTH")
 
@@ -82,8 +77,6 @@ def child_environment(
         _set(environment, "GGML_BACKEND_PATH", backend)
     if media_marker:
         _set(environment, "LLAMA_MEDIA_MARKER", media_marker)
-    if "OMP_WAIT_POLICY" not in environment:
-        environment.setdefault("GOMP_SPINCOUNT", _SPIN_COUNT)
     for name, value in overrides.items():
         _set(environment, name, value)
     if api_key:

@@ -40,12 +40,14 @@ def test_sixty_four_clients_two_models(make_daemon: MakeDaemon, parallel: str) -
     other = daemon.home / "other.gguf"
     other.write_bytes(smollm2().read_bytes() + bytes(32))
     daemon.create("b", other)
+    # Threads of two runners that wait for each other on the same cores take minutes.
+    one_thread = {"num_thread": 1}
     for model in ("a", "b"):
-        daemon.post("/api/generate", {"model": model, "keep_alive": "10m"})
+        daemon.post("/api/generate", {"model": model, "keep_alive": "10m", "options": one_thread})
     before = {p.pid for p in daemon.family()}
 
     def ask(number: int) -> tuple[int, Any, str | None]:
-        body = chat_body("ab"[number % 2], stream=False, options={"num_predict": 6})
+        body = chat_body("ab"[number % 2], stream=False, options={"num_predict": 6, **one_thread})
         status, headers, data = daemon.request("POST", "/api/chat", body)
         return status, json.loads(data), headers.get("retry-after")
 

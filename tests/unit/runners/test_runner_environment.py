@@ -81,33 +81,19 @@ def test_library_path_begins_with_the_programs_directory() -> None:
 
 def test_the_launch_wins_whatever_the_case() -> None:
     out = child_environment(
-        {"Cuda_Visible_Devices": "7", "LLAMA_MEDIA_MARKER": "old", "OMP_WAIT_POLICY": "active"},
+        {"Cuda_Visible_Devices": "7", "LLAMA_MEDIA_MARKER": "old"},
         overrides={"CUDA_VISIBLE_DEVICES": "0"},
         api_key="k",
         media_marker="<m>",
     )
-    assert out == {
-        "CUDA_VISIBLE_DEVICES": "0",
-        "LLAMA_MEDIA_MARKER": "<m>",
-        "LLAMA_API_KEY": "k",
-        "OMP_WAIT_POLICY": "active",
-    }
+    assert out == {"CUDA_VISIBLE_DEVICES": "0", "LLAMA_MEDIA_MARKER": "<m>", "LLAMA_API_KEY": "k"}
 
 
-def test_what_is_added_without_devices() -> None:
+def test_without_devices_only_marker_and_library_path_are_added() -> None:
     out = child_environment(
         {}, overrides={}, library_dirs=["/opt"], media_marker="<m>", platform="linux"
     )
-    assert out == {
-        "LD_LIBRARY_PATH": "/opt",
-        "LLAMA_MEDIA_MARKER": "<m>",
-        "GOMP_SPINCOUNT": "3000",
-    }
-
-
-def test_the_user_decides_how_threads_wait() -> None:
-    for chosen in ({"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "active"}):
-        assert child_environment(chosen, overrides={}) == chosen
+    assert out == {"LD_LIBRARY_PATH": "/opt", "LLAMA_MEDIA_MARKER": "<m>"}
 
 
 def test_macos_has_another_library_path() -> None:
