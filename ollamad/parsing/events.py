@@ -6,7 +6,7 @@ make sense of comes out as content. Source: renderers-and-parsers.md 1.5, prompt
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from ollamad.wire import Message, Think, Tool
@@ -59,6 +59,10 @@ class Parser(Protocol):
     def finish(self) -> list[Event]:
         """The answer has ended: what was withheld."""
         ...
+
+
+#: Makes the parser of one answer: what a family's module gives for each of its names.
+ParserFactory = Callable[[], Parser]
 
 
 def merged(events: Iterable[Event]) -> list[Event]:

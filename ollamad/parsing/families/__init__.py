@@ -1,0 +1,1 @@
+"""One module per family of answer formats; ``registry`` finds a parser by its name."""

@@ -1,0 +1,18 @@
+"""Parsers by the name that a model's config gives. Source: renderers-and-parsers.md 1.1."""
+
+from __future__ import annotations
+
+from ollamad.parsing.events import Parser, ParserFactory
+
+_FACTORIES: dict[str, ParserFactory] = {}
+
+
+def find_parser(name: str) -> Parser | None:
+    """A new parser for one answer; None for an unknown name."""
+    factory = _FACTORIES.get(name)
+    return factory() if factory else None
+
+
+def parser_names() -> tuple[str, ...]:
+    """All names that ``find_parser`` knows."""
+    return tuple(_FACTORIES)
