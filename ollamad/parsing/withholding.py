@@ -38,7 +38,7 @@ def first_tag(text: str, tags: Sequence[str]) -> Split | None:
 
 
 def partial_tag(text: str, tags: Sequence[str]) -> int:
-    """The length of the longest end of ``text`` with which one of ``tags`` begins (not all of it)."""
+    """The length of the longest end of ``text`` that is the beginning, not all, of a tag."""
     longest = 0
     for tag in tags:
         for length in range(min(len(tag) - 1, len(text)), longest, -1):
