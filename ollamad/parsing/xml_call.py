@@ -18,7 +18,7 @@ from ollamad.parsing.values import coerce, property_types
 from ollamad.wire import Tool
 
 _TAG = re.compile(
-    r'<(?P<open>function|parameter)(?:=(?P<bare>[^>"]+)| name="(?P<quoted>[^"]*)")?>'
+    r'<(?P<open>function|parameter)(?:=(?P<bare>[^>"]{1,1000})| name="(?P<quoted>[^"]*)")?>'
     r"|</(?P<close>function|parameter)>"
 )
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from ollamad.parsing.events import Parser, ParserFactory
+from ollamad.parsing.families import functiongemma, gemma4, passthrough, qwen
 
-_FACTORIES: dict[str, ParserFactory] = {}
+_FACTORIES: dict[str, ParserFactory] = {
+    **qwen.PARSERS,
+    **gemma4.PARSERS,
+    **functiongemma.PARSERS,
+    **passthrough.PARSERS,
+}
 
 
 def find_parser(name: str) -> Parser | None:
