@@ -1,5 +1,7 @@
 """Reasoning split from an answer: the cases of prompting.md C6, and however the text is cut."""
 
+import itertools
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -100,7 +102,7 @@ def test_the_events_are_the_same_however_the_text_is_cut(
     if data is not None:
         places = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
         edges = [0, *places, len(text)]
-        pieces = [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+        pieces = [text[a:b] for a, b in itertools.pairwise(edges)]
         assert split(pieces, prefilled=prefilled) == whole
 
 
