@@ -19,6 +19,14 @@ from typing import Any, NoReturn
 Setter = Callable[[Any, str], None]
 
 
+#: Variables that stand for flags.
+_VARIABLES = (
+    ("LLAMA_ARG_FIT", "--fit"),
+    ("LLAMA_ARG_FIT_TARGET", "--fit-target"),
+    ("LLAMA_ARG_VIDEO_FFMPEG_DIR", "--video-ffmpeg-dir"),
+)
+
+
 class UsageError(Exception):
     """A flag that is unknown, lacks its value or has a bad one."""
 
@@ -66,7 +74,7 @@ def parameters(
     params.ui = False
     if key := environment.get("LLAMA_API_KEY"):
         params.api_keys = [key]
-    for variable, name in (("LLAMA_ARG_FIT", "--fit"), ("LLAMA_ARG_FIT_TARGET", "--fit-target")):
+    for variable, name in _VARIABLES:
         if value := environment.get(variable):
             _apply(_FLAGS[name], wheel, params, name, value)
     position = 0
@@ -130,6 +138,11 @@ def _host(wheel: Any, params: Any, value: str) -> None:
 
 def _projector(wheel: Any, params: Any, value: str) -> None:
     params.mmproj.path = value
+
+
+def _video_programs(wheel: Any, params: Any, value: str) -> None:
+    if hasattr(params, "video_ffmpeg_bin_dir"):  # older wheels run no such program
+        params.video_ffmpeg_bin_dir = value
 
 
 def _threads(wheel: Any, params: Any, value: str) -> None:
@@ -249,6 +262,7 @@ _FLAGS = _named(
         "-lv, --verbosity, --log-verbosity": _number("verbosity"),
         "--chat-template": _text("chat_template"),
         "--mmproj": _projector,
+        "--video-ffmpeg-dir": _video_programs,
         "--image-min-tokens": _number("image_min_tokens"),
         "--image-max-tokens": _number("image_max_tokens"),
         "--lora": _adapter,

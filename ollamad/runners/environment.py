@@ -54,13 +54,15 @@ def child_environment(
     library_dirs: Sequence[str] = (),
     api_key: str = "",
     media_marker: str = "",
+    reads_media: bool = False,
     backend: str = "",
     platform: str = sys.platform,
 ) -> dict[str, str]:
     """``base`` without secrets and server settings, plus what this runner needs.
 
     ``library_dirs``: the program's directory, then those of its backends. ``overrides``: the
-    variables of the launch (devices, fit target); they win over everything but the key. ``backend``
+    variables of the launch (devices, fit target); they win over everything but the key.
+    ``reads_media``: it has a projector. ``backend``
     is the backend library to load (``GGML_BACKEND_PATH``).
     """
     environment = {
@@ -77,6 +79,10 @@ def child_environment(
         _set(environment, "GGML_BACKEND_PATH", backend)
     if media_marker:
         _set(environment, "LLAMA_MEDIA_MARKER", media_marker)
+    if reads_media:
+        # A picture that llama.cpp cannot read it hands to ffprobe, as a video. Strangers' bytes are
+        # not for a program that follows the names of files and hosts in them.
+        environment.setdefault("LLAMA_ARG_VIDEO_FFMPEG_DIR", os.devnull)
     for name, value in overrides.items():
         _set(environment, name, value)
     if api_key:

@@ -395,6 +395,7 @@ async def start_runner(
         library_dirs=_library_dirs(kind, launch),
         api_key=api_key,
         media_marker=marker,
+        reads_media=launch.projector is not None,
         backend=_backend(launch),
     )
     try:

@@ -102,6 +102,11 @@ def test_the_users_fit_settings_are_inherited_and_flags_beat_them() -> None:
     assert parameters(xllamacpp, ["-m", "/m", "--fit", "on"], environment).fit_params
 
 
+def test_where_to_look_for_video_programs_is_inherited() -> None:
+    environment = {"LLAMA_ARG_VIDEO_FFMPEG_DIR": "/dev/null"}
+    assert parameters(xllamacpp, ["-m", "/m"], environment).video_ffmpeg_bin_dir == "/dev/null"
+
+
 @pytest.mark.parametrize(
     ("argv", "text"),
     [

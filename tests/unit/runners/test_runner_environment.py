@@ -96,6 +96,13 @@ def test_without_devices_only_marker_and_library_path_are_added() -> None:
     assert out == {"LD_LIBRARY_PATH": "/opt", "LLAMA_MEDIA_MARKER": "<m>"}
 
 
+def test_a_picture_is_not_handed_to_other_programs_unless_the_user_says_so() -> None:
+    out = child_environment({}, overrides={}, reads_media=True)
+    assert out == {"LLAMA_ARG_VIDEO_FFMPEG_DIR": "/dev/null"}
+    mine = {"LLAMA_ARG_VIDEO_FFMPEG_DIR": "/usr/bin"}
+    assert child_environment(mine, overrides={}, reads_media=True) == mine
+
+
 def test_macos_has_another_library_path() -> None:
     out = child_environment({}, overrides={}, library_dirs=["/opt"], platform="darwin")
     assert out == {"DYLD_LIBRARY_PATH": "/opt"}
