@@ -140,7 +140,7 @@ class Gemma4:
         call = read_call(found.before, self._tools)
         events.append(call or Content(self._gap + CALL + found.before + CALL_END))
         self._buffer = found.after
-        self._eating, self._state = True, _State.AFTER_CALL
+        self._eating, self._state = call is not None, _State.AFTER_CALL
         return True
 
     def _skip(self) -> bool:

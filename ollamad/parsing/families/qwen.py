@@ -24,12 +24,12 @@ class Qwen3(TaggedParser):
         name = call.get("name") if isinstance(call, dict) else None
         if not isinstance(name, str) or not name:
             raise ValueError("empty function name")
-        # Small models take the name from the tool's declaration.
+        # Small models take the second key from the tool's declaration.
         arguments = call.get("arguments", call.get("parameters"))
-        if arguments is None:
+        if arguments is None and call.keys() <= {"name", "arguments", "parameters", "id", "type"}:
             arguments = {}
         if not isinstance(arguments, dict):
-            raise ValueError("failed to parse JSON: arguments are no object")
+            raise ValueError("failed to parse JSON: no object of arguments")
         return [Call(name, arguments)]
 
 
