@@ -127,7 +127,7 @@ def _answer(message: Message, content: str, *, has_block: bool, strict: bool) ->
     block = f"<think>\n{reasoning}\n</think>\n\n" if has_block else ""
     calls = ""
     for number, call in enumerate(message.tool_calls or ()):
-        gap = "\n" if number else "\n\n" if content.strip() else ""
+        gap = "\n" if number else "\n\n" if content else ""
         calls += gap + _call(call)
     return ASSISTANT + block + content + calls
 

@@ -157,6 +157,10 @@ def test_generation_prompt_with_thinking(messages: list[Message], end: str) -> N
     assert gemma(*messages, think=True).endswith(end)
 
 
+def test_results_are_not_trimmed() -> None:
+    assert response("unknown", " r\n") in gemma(HI, CALLING, result(" r\n"))
+
+
 def test_names_of_results() -> None:
     calls = assistant("", call("f", id="1"), call("g", id="2"), call("h"))
     results = [
