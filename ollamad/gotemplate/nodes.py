@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from ollamad.gotemplate.quoting import quote
+
 
 @dataclass(eq=False, slots=True)
 class TextNode:
@@ -228,11 +230,10 @@ class TemplateNode:
     position: int
     name: str
     pipe: PipeNode | None
-    quoted_name: str
 
     def __str__(self) -> str:
         pipe = "" if self.pipe is None else f" {self.pipe}"
-        return f"{{{{template {self.quoted_name}{pipe}}}}}"
+        return f"{{{{template {quote(self.name)}{pipe}}}}}"
 
 
 @dataclass(eq=False, slots=True)
