@@ -20,13 +20,16 @@ Piped: TypeAlias = Callable[[Frame, Any, Any], Any]
 def pipeline(unit: Unit, pipe: nodes.PipeNode, *, is_range: bool = False) -> Evaluate:
     """Evaluates ``pipe``, and sets its variables to the value.
 
-    With ``is_range`` the variables get the elements later, which are boxed for Go.
+    With ``is_range`` the variables get the elements later, which are boxed for Go; the first of two
+    gets the index or the key, which is not.
     """
     evaluate = _commands(unit, pipe)
     slots: list[int] = []
+    elements = pipe.declarations[-1:] if is_range else []
     for declared in pipe.declarations:
         name = declared.names[0]
-        found = unit.find(name) if pipe.is_assignment else unit.declare(name, is_boxed=is_range)
+        boxed = declared in elements
+        found = unit.find(name) if pipe.is_assignment else unit.declare(name, is_boxed=boxed)
         if found is None:
             return _undeclared(unit, evaluate, last_visited(pipe), name)
         slots.append(found.slot)
