@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 from ollamad.parsing.events import Parser, ParserFactory
-from ollamad.parsing.families import functiongemma, gemma4, passthrough, qwen
+from ollamad.parsing.families import (
+    cohere,
+    deepseek,
+    functiongemma,
+    gemma4,
+    glimmer,
+    glm,
+    harmony,
+    laguna,
+    lfm2,
+    ministral,
+    olmo3,
+    passthrough,
+    qwen,
+)
 
 _FACTORIES: dict[str, ParserFactory] = {
     **qwen.PARSERS,
     **gemma4.PARSERS,
     **functiongemma.PARSERS,
     **passthrough.PARSERS,
+    **cohere.PARSERS,
+    **deepseek.PARSERS,
+    **glimmer.PARSERS,
+    **glm.PARSERS,
+    **harmony.PARSERS,
+    **laguna.PARSERS,
+    **lfm2.PARSERS,
+    **ministral.PARSERS,
+    **olmo3.PARSERS,
 }
 
 
