@@ -24,7 +24,8 @@ from ollamad.create.apply import create_events
 from ollamad.create.checks import check_request
 from ollamad.errors import BadRequest, NotFound, OllamadError, model_not_found, quoted
 from ollamad.models import manage
-from ollamad.models.catalog import KnownModel, details
+from ollamad.models.catalog import KnownModel
+from ollamad.models.listing import details, list_models
 from ollamad.models.show import show
 from ollamad.scheduler.lease import LoadedModel
 from ollamad.store.digests import check_digest
@@ -50,7 +51,7 @@ _COPILOT = "GitHubCopilotChat/"
 
 
 async def get_tags(context: Context) -> Response:
-    models = await trio.to_thread.run_sync(context.services.models.list_sync)
+    models = await trio.to_thread.run_sync(list_models, context.services.models)
     return json_response(ListResponse(models=models))
 
 

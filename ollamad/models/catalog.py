@@ -24,16 +24,18 @@ from ollamad.errors import (
 )
 from ollamad.gguf.errors import GGUFError
 from ollamad.gguf.facts import Facts, cached_facts
+from ollamad.gotemplate.errors import TemplateSyntaxError
 from ollamad.modelfile.format import DEFAULT_TEMPLATE
 from ollamad.models.capabilities import capabilities
+from ollamad.models.template_choice import Choice, choose
+from ollamad.prompting.template import Template, parse_template
 from ollamad.scheduler.options import Traits
 from ollamad.scheduler.spec import ModelShape, model_key
 from ollamad.settings import Settings
 from ollamad.store.model import Model, Models
 from ollamad.store.names import Name, Reference, parse_reference
 from ollamad.store.store import Store
-from ollamad.timestamps import local_time
-from ollamad.wire import ListedModel, Message, ModelDetails
+from ollamad.wire import Message
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,8 @@ class KnownModel:
 
     ``facts`` is None when the weights are gone or unreadable; ``damage`` tells what is wrong with
     them, "" when they are gone. ``extra_bytes``: of adapters, projectors and draft, as far as they
-    are there.
+    are there. ``template``: the stored Go template, the default if there is none or if it cannot be
+    parsed; then ``template_error`` says why. ``choice``: what makes its prompts.
     """
 
     stored: Model
@@ -57,6 +60,9 @@ class KnownModel:
     projectors: tuple[Facts, ...]
     extra_bytes: int
     capabilities: tuple[str, ...]
+    template: Template
+    choice: Choice
+    template_error: str = ""
     damage: str = ""
 
     @property
@@ -100,9 +106,39 @@ class KnownModel:
         return "" if self.facts is None else self.facts.chat_template
 
     @property
+    def template_text(self) -> str:
+        """The stored Go template as it was written, or the default."""
+        return DEFAULT_TEMPLATE if self.stored.template is None else self.stored.template
+
+    @property
     def template_in_use(self) -> str:
-        """What ``show`` reports: the template inside the weights, else the stored one."""
-        return self.chat_template or self.stored.template or DEFAULT_TEMPLATE
+        """What ``show`` reports: the template inside the weights if that is applied, else ours."""
+        return self.chat_template if self.choice.uses_chat_template else self.template_text
+
+    @property
+    def renderer(self) -> str:
+        """The name of the renderer that makes its prompts, ``""`` for its template."""
+        return self.stored.config.renderer
+
+    @property
+    def parser(self) -> str:
+        """The name of the parser of its answers; unknown names are as good as ``""``."""
+        return self.stored.config.parser or ("harmony" if self.uses_harmony else "")
+
+    @property
+    def uses_harmony(self) -> bool:
+        """Whether it is a gpt-oss whose template writes the harmony format (prompting.md 1.1)."""
+        return self.choice.uses_harmony
+
+    @property
+    def is_rendered(self) -> bool:
+        """Whether its prompts are made here, not by llama.cpp from messages (prompting.md 1.4)."""
+        return self.choice.is_rendered
+
+    @property
+    def prompt_source(self) -> str:
+        """For the log: what makes its prompts."""
+        return self.choice.source
 
     @property
     def adds_bos(self) -> bool:
@@ -274,32 +310,59 @@ class Catalog:
             model = self._models.load(name if exact else self.store.resolve(name))
         except FileNotFoundError:
             return None
-        return known(model)
+        return known(model, go_template=self._settings.go_template)
 
-    def list_sync(self) -> list[ListedModel]:
-        """All readable models, the latest change first (12.1)."""
-        models = sorted(
-            map(known, self._models.all()),
+    def list_sync(self) -> list[KnownModel]:
+        """All models that can be read, the latest change first (12.1)."""
+        switch = self._settings.go_template
+        return sorted(
+            (known(model, go_template=switch) for model in self._models.all()),
             key=lambda m: (-(m.stored.modified_at_ns // 10**9), m.short_name),
         )
-        return [listed(model) for model in models]
 
 
-def known(model: Model) -> KnownModel:
-    """``model`` with the facts of its files, as far as they can be read."""
+def known(model: Model, *, go_template: bool | None = None) -> KnownModel:
+    """``model`` with the facts of its files, as far as they can be read.
+
+    ``go_template``: the switch ``OLLAMA_GO_TEMPLATE``, None when it is not set.
+    """
     facts, damage = (None, "") if model.model_path is None else _facts(model.model_path, model)
     projectors = tuple(
         found for path in model.projector_paths if (found := _facts(path, model)[0]) is not None
     )
     extra = [*model.adapter_paths, *([] if model.draft_path is None else [model.draft_path])]
+    template, template_error = _template(model)
+    has_layer = model.template is not None
+    choice = choose(
+        model.config, facts, projectors, template, has_layer=has_layer, switch=go_template
+    )
     return KnownModel(
         stored=model,
         facts=facts,
         projectors=projectors,
         extra_bytes=sum(p.size for p in projectors) + sum(map(_size, extra)),
-        capabilities=capabilities(model.config, facts, projectors),
+        capabilities=capabilities(
+            model.config,
+            facts,
+            projectors,
+            template=template if choice.uses_go_template else None,
+            chat_template=choice.uses_chat_template,
+        ),
+        template=template,
+        choice=choice,
+        template_error=template_error,
         damage=damage,
     )
+
+
+def _template(model: Model) -> tuple[Template, str]:
+    """The parsed template of a model, and what is wrong with its text if it had to be replaced."""
+    if model.template is None:
+        return parse_template(DEFAULT_TEMPLATE), ""
+    try:
+        return parse_template(model.template), ""
+    except TemplateSyntaxError as error:
+        return parse_template(DEFAULT_TEMPLATE), str(error)
 
 
 def _size(path: Path) -> int:
@@ -323,41 +386,3 @@ def _facts(path: Path, model: Model) -> tuple[Facts | None, str]:
 def _complain(model: str, error: str) -> None:
     """Once: programs ask for the list every few seconds."""
     log.warning("a file of a model cannot be read", extra={"model": model, "error": error})
-
-
-def details(model: KnownModel, *, listed: bool = False) -> ModelDetails:
-    """``details`` of show and ps; ``listed``: of tags, which adds two lengths (7.5)."""
-    config, facts = model.stored.config, model.facts
-    level = config.file_type
-    if level in ("", "unknown") and facts is not None and facts.file_type != "unknown":
-        level = facts.file_type
-    return ModelDetails(
-        parent_model=model.stored.parent,
-        format=config.model_format,
-        family=config.model_family,
-        families=None if config.model_families is None else list(config.model_families),
-        parameter_size=config.model_type,
-        quantization_level=level,
-        context_length=(config.context_length or (facts.context_length if facts else 0))
-        if listed
-        else 0,
-        embedding_length=(config.embedding_length or (facts.embedding_length if facts else 0))
-        if listed
-        else 0,
-    )
-
-
-def listed(model: KnownModel) -> ListedModel:
-    """One entry of tags."""
-    stored = model.stored
-    return ListedModel(
-        name=model.short_name,
-        model=model.short_name,
-        remote_model=stored.config.remote_model,
-        remote_host=stored.config.remote_host,
-        modified_at=local_time(stored.modified_at_ns),
-        size=stored.size,
-        digest=stored.digest,
-        details=details(model, listed=True),
-        capabilities=list(model.capabilities),
-    )

@@ -12,13 +12,9 @@ from typing import Any
 from ollamad.errors import model_not_found
 from ollamad.gguf.info import model_info, projector_info, tensor_infos
 from ollamad.gguf.reader import open_gguf
-from ollamad.modelfile.format import (
-    DEFAULT_TEMPLATE,
-    StoredParts,
-    model_modelfile,
-    value_text,
-)
-from ollamad.models.catalog import KnownModel, details
+from ollamad.modelfile.format import StoredParts, model_modelfile, value_text
+from ollamad.models.catalog import KnownModel
+from ollamad.models.listing import details
 from ollamad.timestamps import local_time
 from ollamad.wire import Message, ShowRequest, ShowResponse
 
@@ -102,7 +98,7 @@ def modelfile_of(model: KnownModel, *, system: str, options: Mapping[str, Any] |
             adapter_paths=[str(p) for p in stored.adapter_paths],
             draft_path="" if stored.draft_path is None else str(stored.draft_path),
             projector_paths=[str(p) for p in stored.projector_paths],
-            template=stored.template or DEFAULT_TEMPLATE,
+            template=model.template_text,
             system=system,
             renderer=stored.config.renderer,
             parser=stored.config.parser,

@@ -8,15 +8,26 @@ from typing import Any
 import msgspec
 import pytest
 import trio
-from support.gguf_bytes import header
+from support.gguf_bytes import ARCH, STRING, header
 from trio.testing import MockClock
 
 from ollamad.models.catalog import Catalog, known
+from ollamad.models.show import show
 from ollamad.settings import Settings
-from ollamad.store.manifest import MEDIA_ADAPTER, MEDIA_MODEL, Layer, Manifest
+from ollamad.store.config import EMPTY_CONFIG, encode_config
+from ollamad.store.manifest import (
+    MEDIA_ADAPTER,
+    MEDIA_CONFIG,
+    MEDIA_MODEL,
+    MEDIA_PROMPT,
+    MEDIA_TEMPLATE,
+    Layer,
+    Manifest,
+)
 from ollamad.store.model import load_model
 from ollamad.store.names import Name
 from ollamad.store.store import Store
+from ollamad.wire import ShowRequest
 
 NAME = Name.parse("m")
 
@@ -63,7 +74,7 @@ def test_damaged_weights_are_complained_about_once(
 
 
 def _catalog(store: Store, *, loaded: bool) -> Catalog:
-    return Catalog(store, Settings.from_environ({"HOME": "/home/user"}), lambda _key: loaded)
+    return Catalog(store, _settings(), lambda _key: loaded)
 
 
 @pytest.mark.parametrize("loaded", [True, False])
@@ -95,3 +106,114 @@ async def test_our_own_changes_are_seen_at_once(tmp_path: Path) -> None:
     store.delete(NAME)
     assert await catalog.read(NAME) is None
     assert await catalog.read(other) is not None
+
+
+# --- what makes the prompts -----------------------------------------------------------------------
+
+JINJA = "{% if tools %}{{ tools }}{% endif %}"
+
+
+def _templated(
+    tmp_path: Path, *texts: str, media_type: str = MEDIA_TEMPLATE, config: Any = None
+) -> Store:
+    """A store with model ``m``: weights with a chat template, and template layers."""
+    store = Store(tmp_path)
+    weights = header([ARCH, ("tokenizer.chat_template", STRING, JINJA)])
+    layers = [_layer(store, MEDIA_MODEL, weights)]
+    layers += [_layer(store, media_type, text.encode()) for text in texts]
+    manifest = Manifest(layers=tuple(layers))
+    if config is not None:
+        content = encode_config(msgspec.structs.replace(EMPTY_CONFIG, **config))
+        blob = _layer(store, MEDIA_CONFIG, content)
+        manifest = msgspec.structs.replace(manifest, config=blob)
+    store.write_manifest(NAME, manifest)
+    return store
+
+
+def _settings(**environ: str) -> Settings:
+    return Settings.from_environ({"HOME": "/home/user", **environ})
+
+
+@pytest.mark.parametrize(
+    ("switch", "source", "able", "shown"),
+    [
+        ("", "gguf_chat_template", ("tools", "completion"), JINJA),
+        ("0", "gguf_chat_template", ("tools", "completion"), JINJA),
+        ("1", "go_template", ("completion",), "CUSTOM {{ .Prompt }}"),
+        ("yes", "go_template", ("completion",), "CUSTOM {{ .Prompt }}"),
+    ],
+)
+async def test_the_switch_decides_between_two_templates(
+    tmp_path: Path, switch: str, source: str, able: tuple[str, ...], shown: str
+) -> None:
+    store = _templated(tmp_path, "CUSTOM {{ .Prompt }}")
+    catalog = Catalog(store, _settings(OLLAMA_GO_TEMPLATE=switch))
+    found = await catalog.find("m")
+    (again,) = catalog.list_sync()
+    for model in (found, again):
+        assert model.prompt_source == source
+        assert model.is_rendered is (source == "go_template")
+        assert model.capabilities == able
+        assert model.template.text == "CUSTOM {{ .Prompt }}"
+    answer = show(found, ShowRequest(model="m"))
+    assert answer.template == shown
+    assert answer.capabilities == list(able)
+    assert "TEMPLATE CUSTOM {{ .Prompt }}" in answer.modelfile.splitlines()
+
+
+@pytest.mark.parametrize("media_type", [MEDIA_TEMPLATE, MEDIA_PROMPT])
+def test_the_last_template_counts(tmp_path: Path, media_type: str) -> None:
+    store = _templated(tmp_path, "one", "two {{ .Suffix }}", media_type=media_type)
+    model = known(load_model(store, NAME), go_template=True)
+    assert model.template.text == "two {{ .Suffix }}"
+    assert model.capabilities == ("completion", "insert")
+
+
+def test_a_model_without_a_template_has_the_default(tmp_path: Path) -> None:
+    model = known(load_model(_templated(tmp_path), NAME))
+    assert model.template.text == "{{ .Prompt }}"
+    assert model.template_error == ""
+    assert (model.prompt_source, model.template_in_use) == ("gguf_chat_template", JINJA)
+    assert "TEMPLATE {{ .Prompt }}" in show(model, ShowRequest()).modelfile.splitlines()
+
+
+def test_an_empty_template_is_one(tmp_path: Path) -> None:
+    model = known(load_model(_templated(tmp_path, ""), NAME), go_template=True)
+    assert model.is_rendered
+    assert model.template.text == ""
+
+
+def test_a_template_that_cannot_be_parsed(tmp_path: Path) -> None:
+    """The model is still listed and shown: its owner wants to see what is wrong."""
+    store = _templated(tmp_path, "{{ if .Tools }}")
+    model = known(load_model(store, NAME), go_template=True)
+    assert model.template_error == "template: :1: unexpected EOF"
+    assert model.template.text == "{{ .Prompt }}"
+    assert model.capabilities == ("completion",)
+    assert show(model, ShowRequest()).template == "{{ if .Tools }}"
+
+
+@pytest.mark.parametrize(
+    ("config", "template", "renderer", "parser", "source"),
+    [
+        ({"renderer": "r", "parser": "p"}, "x", "r", "p", "renderer_parser"),
+        ({"model_family": "gptoss"}, "<|start|><|end|>", "", "harmony", "harmony"),
+        ({"model_family": "gptoss", "parser": "p"}, "<|start|><|end|>", "", "p", "parser"),
+        ({"model_family": "gptoss"}, "<|start|>", "", "", "go_template"),
+    ],
+)
+def test_named_parts(
+    tmp_path: Path,
+    config: dict[str, str],
+    template: str,
+    renderer: str,
+    parser: str,
+    source: str,
+) -> None:
+    """For all of these the GGUF's own template is not even shown."""
+    store = _templated(tmp_path, template, config=config)
+    model = known(load_model(store, NAME), go_template=None if renderer or parser else True)
+    assert (model.renderer, model.parser, model.prompt_source) == (renderer, parser, source)
+    assert model.is_rendered
+    assert model.uses_harmony is ("<|end|>" in template)
+    assert model.template_in_use == template
