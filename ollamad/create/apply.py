@@ -19,17 +19,16 @@ import trio
 from ollamad.create.checks import check_request
 from ollamad.create.config import new_config, takes_defaults
 from ollamad.create.copying import Copying
+from ollamad.create.detection import check_template, detect_template
 from ollamad.create.disk import CreateDisk
 from ollamad.create.info import Info, parse_info
 from ollamad.create.kinds import gguf_names, kind_of_files
 from ollamad.create.layers import (
-    DetectTemplate,
     PlannedLayer,
     Role,
     Weights,
     detected_layers,
     imported_layers,
-    no_template,
     reports_validation,
     rewrite_of,
 )
@@ -55,15 +54,8 @@ Ts = TypeVarTuple("Ts")
 #: Fetches a model into the store; its events, ``success`` included, become create's.
 Pull = Callable[[Name], AsyncGenerator[Progress, None]]
 
-#: Raises BadRequest ``template error: …`` for a template that cannot be parsed.
-CheckTemplate = Callable[[str], None]
-
 #: In events about a file that has no digest yet.
 _NO_DIGEST = "0" * 19
-
-
-def accept_template(_: str) -> None:
-    """Checks nothing."""
 
 
 async def create_events(
@@ -72,8 +64,6 @@ async def create_events(
     *,
     locks: NameLocks,
     pull: Pull | None = None,
-    check_template: CheckTemplate = accept_template,
-    detect_template: DetectTemplate = no_template,
 ) -> AsyncGenerator[Progress, None]:
     """Create the model that ``request`` describes; yields progress, last ``success``.
 
@@ -89,7 +79,7 @@ async def create_events(
             async for event in events:
                 yield event
     async with locks.hold(target):
-        creation = _Creation(CreateDisk(store), request, check_template, detect_template)
+        creation = _Creation(CreateDisk(store), request)
         try:
             async with aclosing(creation.run(target, origin)) as events:
                 async for event in events:
@@ -130,8 +120,6 @@ class _Creation:
 
     disk: CreateDisk
     request: CreateRequest
-    check_template: CheckTemplate
-    detect_template: DetectTemplate
     base_config: ConfigBlob = EMPTY_CONFIG
     layers: list[PlannedLayer] = field(default_factory=list)
 
@@ -145,7 +133,7 @@ class _Creation:
         # All that can be wrong with the small things comes before hours of rewriting.
         info = parse_info(request.info)
         if request.template:
-            self.check_template(request.template)
+            check_template(request.template)
         licenses = licenses_of(request.license)
         async with aclosing(self._rewrite_layers()) as events:
             async for event in events:
@@ -213,7 +201,7 @@ class _Creation:
         layers = imported_layers(imported, role)
         into += layers
         if role != "draft":
-            into += detected_layers(layers, self.detect_template)
+            into += detected_layers(layers, detect_template)
 
     # --- stage 9 ------------------------------------------------------------------------------
 

@@ -249,7 +249,10 @@ def _check_quantization(wanted: str, present: str, draft: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class DetectedTemplate:
-    """A built-in template that stands for a GGUF's own; ``stops`` go with it, possibly none."""
+    """A built-in template that stands for a GGUF's own; ``stops`` go with it, possibly none.
+
+    Without ``text`` the GGUF's own stays in use, and only the stops are added.
+    """
 
     name: str
     text: str
@@ -260,11 +263,6 @@ class DetectedTemplate:
 DetectTemplate = Callable[[str], DetectedTemplate | None]
 
 
-def no_template(_: str) -> DetectedTemplate | None:
-    """Detects nothing: the GGUF's own template is applied by the runner."""
-    return None
-
-
 def detected_layers(layers: Iterable[PlannedLayer], detect: DetectTemplate) -> list[PlannedLayer]:
     """The small layers that the chat templates of these layers give rise to, in order (4.7)."""
     found = []
@@ -273,8 +271,9 @@ def detected_layers(layers: Iterable[PlannedLayer], detect: DetectTemplate) -> l
         template = detect(text) if text else None
         if template is None:
             continue
-        status = f"using autodetected template {template.name}"
-        found.append(text_layer(TextLayer(MEDIA_TEMPLATE, template.text.encode(), status)))
+        if template.text:
+            status = f"using autodetected template {template.name}"
+            found.append(text_layer(TextLayer(MEDIA_TEMPLATE, template.text.encode(), status)))
         if template.stops:
             content = encode({"stop": list(template.stops)}) + b"\n"
             found.append(text_layer(TextLayer(MEDIA_PARAMS, content)))

@@ -601,6 +601,9 @@ BEFORE_ANY_EVENT = [
     ({"from": "base", "info": {"context_length": 1.5}}, 400, 'info field "context_length" must'),
     ({"from": "base", "quantize": "Q9"}, 500, "unsupported quantization type Q9 - supported types"),
     ({"from": "base", "quantize": "q8_0"}, 500, "quantizing to Q8_0 is not available yet"),
+    ({"from": "base", "template": "{{ .Prompt"}, 400, "template error: template: :1: unclosed"),
+    ({"from": "base", "template": "{{ if .Prompt }}"}, 400, "template error: "),
+    ({"from": "base", "template": "{{ Prompt }}"}, 400, "template error: "),
     ({"from": "base", "license": {}}, 500, "json: cannot unmarshal object into Go value of type"),
     ({"from": "bob", "remote_host": "http://[::1]:namedport"}, 400, "bad remote"),
     (

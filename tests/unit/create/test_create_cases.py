@@ -13,7 +13,7 @@ import pytest
 from support.creating import CONFIG_OF_G, VALIDATING, Creator, G, digest_of, gguf
 
 from ollamad.create.apply import create_events
-from ollamad.create.layers import DetectedTemplate
+from ollamad.create.builtin_templates import builtin_template
 from ollamad.gguf.facts import read_facts
 from ollamad.gguf.reader import open_gguf, read_bytes
 from ollamad.gguf.writer import Tensor, fresh
@@ -413,13 +413,13 @@ async def test_classification(content: bytes, kind: str, creator: Creator) -> No
 # --- templates ------------------------------------------------------------------------------------
 
 
-def chatml(text: str) -> DetectedTemplate | None:
-    return DetectedTemplate("chatml", "{{ .M }}", ("<|im_end|>",)) if text == "known" else None
+CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}{{ m.content }}<|im_end|>{% endfor %}"
+CHATML_STOPS = b'{"stop":["\\u003c|im_start|\\u003e","\\u003c|im_end|\\u003e"]}\n'
 
 
 async def test_detected_templates(creator: Creator) -> None:
-    creator.options["detect_template"] = chatml
-    digest = creator.upload(gguf(tokenizer__chat_template="known"))
+    """Case 173."""
+    digest = creator.upload(gguf(tokenizer__chat_template=CHATML))
     statuses = await creator.statuses(model="m", files={"m.gguf": digest})
     assert statuses == [
         "parsing GGUF",
@@ -429,25 +429,83 @@ async def test_detected_templates(creator: Creator) -> None:
         "N",
         *END,
     ]
-    stop = b'{"stop":["\\u003c|im_end|\\u003e"]}\n'
-    assert creator.texts("m") == [("template", b"{{ .M }}"), ("params", stop)]
-    await creator.events(
+    assert creator.texts("m") == [
+        ("template", builtin_template("chatml").text.encode()),
+        ("params", CHATML_STOPS),
+    ]
+
+
+async def test_given_texts_win_over_detected_ones(creator: Creator) -> None:
+    """Case 175."""
+    digest = creator.upload(gguf(tokenizer__chat_template=CHATML))
+    statuses = await creator.statuses(
         model="m",
         files={"m.gguf": digest},
         template="{{ .Prompt }}",
         parameters={"stop": ["Z"], "seed": 1},
     )
+    assert statuses == ["parsing GGUF", VALIDATING, *"UNN", *END]
     assert creator.texts("m") == [
         ("template", b"{{ .Prompt }}"),
         ("params", b'{"seed":1,"stop":["Z"]}\n'),
     ]
 
 
-async def test_unknown_chat_templates_are_left_to_the_runner(creator: Creator) -> None:
-    creator.options["detect_template"] = chatml
-    digest = creator.upload(gguf(tokenizer__chat_template="other"))
-    await creator.events(model="m", files={"m.gguf": digest})
+async def test_detected_and_given_parameters_are_merged(creator: Creator) -> None:
+    digest = creator.upload(gguf(tokenizer__chat_template=CHATML))
+    await creator.events(model="m", files={"m.gguf": digest}, parameters={"seed": 1})
+    merged = CHATML_STOPS.replace(b'{"stop"', b'{"seed":1,"stop"')
+    assert creator.texts("m")[1] == ("params", merged)
+
+
+async def test_the_template_of_the_base_is_inherited_not_detected_again(creator: Creator) -> None:
+    digest = creator.upload(gguf(tokenizer__chat_template=CHATML))
+    await creator.events(model="m", files={"m.gguf": digest}, template="{{ .Prompt }}")
+    assert await creator.statuses(**{"from": "m"}, model="n") == [*"UUU", *END]
+    assert creator.texts("n")[0] == ("template", b"{{ .Prompt }}")
+
+
+async def test_every_file_of_a_model_may_bring_a_template(creator: Creator) -> None:
+    files = {
+        "m.gguf": creator.upload(gguf(tokenizer__chat_template=CHATML)),
+        "n.gguf": creator.upload(
+            gguf(general__type="adapter", tokenizer__chat_template="[INST] {{ x }} [/INST]")
+        ),
+    }
+    statuses = await creator.statuses(model="m", files=files)
+    assert [s for s in statuses if "autodetected" in s] == [
+        "using autodetected template chatml",
+        "using autodetected template mistral-instruct",
+    ]
+    # Of several templates the last is used, of parameters the first; they become one layer.
+    assert [kind for kind, _ in creator.texts("m")] == ["template", "template", "params"]
+    assert creator.texts("m")[2] == ("params", CHATML_STOPS)
+
+
+async def test_drafts_bring_no_template(creator: Creator) -> None:
+    await creator.events(model="a", files={"a.gguf": creator.upload(G)})
+    draft = creator.upload(gguf(tokenizer__chat_template=CHATML))
+    await creator.events(**{"from": "a"}, model="m", draft_files={"d.gguf": draft})
     assert creator.texts("m") == []
+
+
+async def test_richer_chat_templates_are_left_to_the_runner(creator: Creator) -> None:
+    digest = creator.upload(gguf(tokenizer__chat_template=CHATML + "{{ tools }}"))
+    assert await creator.statuses(model="m", files={"m.gguf": digest}) == [
+        "parsing GGUF",
+        VALIDATING,
+        "U",
+        *END,
+    ]
+    assert creator.texts("m") == []
+
+
+async def test_a_richer_template_of_llama3_brings_its_stops(creator: Creator) -> None:
+    text = "<|start_header_id|>{{ tools }}"
+    digest = creator.upload(gguf(tokenizer__chat_template=text))
+    statuses = await creator.statuses(model="m", files={"m.gguf": digest})
+    assert statuses == ["parsing GGUF", VALIDATING, "U", "N", *END]
+    assert [kind for kind, _ in creator.texts("m")] == ["params"]
 
 
 # --- names and replacement ------------------------------------------------------------------------

@@ -193,20 +193,27 @@ async def test_a_damaged_target_is_replaced(with_a: Creator) -> None:
     assert with_a.layers("m") == [("model", G, "a:latest")]
 
 
-async def test_templates_are_checked_before_anything_is_rewritten(with_a: Creator) -> None:
-    def check(text: str) -> None:
-        raise BadRequest(f"template error: {text}")
+@pytest.mark.parametrize(
+    ("template", "error"),
+    [
+        ("{{ .Prompt", "template: :1: unclosed action"),
+        ("{{ if .Prompt }}", "template: :1: unexpected EOF"),
+        ("{{ Prompt }}", 'template: :1: function "Prompt" not defined'),
+        ('{{ template "x" }}', "undefined template specified"),
+    ],
+)
+async def test_templates_that_cannot_be_parsed(template: str, error: str, with_a: Creator) -> None:
+    """Case 197, and 154 of the API."""
+    failure = await with_a.failure(**{"from": "a"}, model="m", template=template)
+    assert failure == (400, f"template error: {error}")
 
-    with_a.options["check_template"] = check
-    assert await with_a.failure(**{"from": "a"}, model="m", template="{{ .P") == (
-        400,
-        "template error: {{ .P",
-    )
-    # A file has been parsed by then, but not yet been rewritten.
-    request = CreateRequest(model="m", files={"g.gguf": with_a.upload(G)}, template="x")
-    events = create_events(with_a.store, request, locks=with_a.locks, check_template=check)
+
+async def test_templates_are_checked_before_anything_is_rewritten(with_a: Creator) -> None:
+    request = CreateRequest(model="m", files={"g.gguf": with_a.upload(G)}, template="{{ .P")
+    events = create_events(with_a.store, request, locks=with_a.locks)
+    # The file has been parsed by then, but not yet been rewritten.
     assert (await anext(events)).status == "parsing GGUF"
-    with pytest.raises(BadRequest):
+    with pytest.raises(BadRequest, match=r"^template error: "):
         await anext(events)
 
 
