@@ -49,6 +49,26 @@ def tagged(messages: Sequence[Message]) -> tuple[list[Message], list[bytes]]:
     return out, media
 
 
+def marked(text: str, media: Sequence[bytes], marker: str) -> tuple[str, list[bytes]]:
+    """The text with the runner's ``marker`` for the first tag of each image, and the images in the
+    order of their markers.
+
+    A runner matches them by order alone, and a tag that was put in front may stand before one with
+    a smaller number. An image without a tag comes last; the runner then refuses the request.
+    """
+    places = sorted(
+        (at if at >= 0 else len(text), number)
+        for number in range(len(media))
+        for at in (text.find(tag(number)),)
+    )
+    parts, end = [], 0
+    for at, number in places:
+        if at < len(text):
+            parts += [text[end:at], marker]
+            end = at + len(tag(number))
+    return "".join(parts) + text[end:], [media[number] for _, number in places]
+
+
 def without_images(messages: Sequence[Message]) -> list[Message]:
     """The messages without their images, for a chat template that sees only the tags in the text:
     given the images too it would put marks of its own beside them."""

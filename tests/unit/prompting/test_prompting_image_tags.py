@@ -2,7 +2,7 @@
 
 import pytest
 
-from ollamad.prompting.image_tags import tagged, without_images
+from ollamad.prompting.image_tags import marked, tagged, without_images
 from ollamad.wire import Message, ToolCall, ToolCallFunction
 
 
@@ -32,6 +32,27 @@ def test_tags(messages: list[Message], contents: list[str]) -> None:
     assert [m.content for m in out] == contents
     assert media == [item for m in messages for item in m.images or ()]
     assert [m.images for m in out] == [m.images for m in messages]
+
+
+@pytest.mark.parametrize(
+    ("text", "marked_text", "order"),
+    [
+        ("no tags", "no tags", ""),
+        ("[img-0][img-1]Compare", "<M><M>Compare", "01"),
+        ("[img-1]a [img-0] b", "<M>a <M> b", "10"),
+        ("[img-2] [img-0] [img-1]", "<M> <M> <M>", "201"),
+        ("[img-0] [img-0]", "<M> [img-0]", "0"),
+        ("a [img-1]", "a <M>", "10"),
+        ("forgotten", "forgotten", "01"),
+        ("[img-7]", "[img-7]", "0"),
+        ("".join(f"[img-{i}]" for i in range(10, -1, -1)), "<M>" * 11, "A9876543210"),
+    ],
+)
+def test_the_runner_gets_images_in_the_order_of_its_markers(
+    text: str, marked_text: str, order: str
+) -> None:
+    media = [b"%X" % i for i in range(len(order))]
+    assert marked(text, media, "<M>") == (marked_text, [c.encode() for c in order])
 
 
 def test_everything_else_stays() -> None:
