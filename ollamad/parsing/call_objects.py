@@ -39,7 +39,7 @@ class ObjectScanner:
                 found = _STRING_END.search(text, self._at)
                 if found is None:
                     # A backslash at the very end belongs to a character that is yet to come.
-                    self._at = len(text) - text.endswith("\\")
+                    self._at = len(text) - text.endswith("\\", self._at)
                     return None
                 self._in_string = found[0] != '"'
             else:

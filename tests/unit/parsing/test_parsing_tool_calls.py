@@ -38,6 +38,11 @@ def fed(tag: str, chunks: list[str], tools: list[Tool] = TOOLS) -> list[Event]:
     return merged(events + parser.finish())
 
 
+def kinds(events: list[Event]) -> list[tuple[type, Event]]:
+    """Events with their kind: as tuples content and reasoning of the same text are equal."""
+    return [(type(event), event) for event in events]
+
+
 def content(events: list[Event]) -> str:
     return "".join(event.text for event in events if isinstance(event, Content))
 
@@ -193,7 +198,7 @@ def test_the_cases_of_the_contract(
 )
 def test_what_is_no_call_stays_in_the_answer_as_it_was_written(text: str) -> None:
     """The reference drops these: "text around a tool call vanishes"."""
-    assert fed(TAG, [text]) == [Content(text)]
+    assert kinds(fed(TAG, [text])) == [(Content, Content(text))]
 
 
 CALL = '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>'
@@ -211,6 +216,9 @@ ADD = Call("add", {"a": 1})
         (f"{CALL}<b>bold</b> text", [ADD, Content("<b>bold</b> text")]),
         (f"{CALL}```python\nx```", [ADD, Content("```python\nx```")]),
         (CALL + "} }</tool_call", [ADD]),
+        (f"{CALL}\n```\n", [ADD]),
+        (f"{CALL}\n```", [ADD]),
+        (r'<tool_call>{"name": "add", "arguments": {"a": "\"}\\"}}', [Call("add", {"a": '"}\\'})]),
         (f"{CALL}<tool_c", [ADD, Content("<tool_c")]),
         (f"{CALL} ad", [ADD, Content("ad")]),
         (f"{CALL} add up", [ADD, Content("add up")]),
@@ -236,14 +244,21 @@ ADD = Call("add", {"a": 1})
     ],
 )
 def test_text_around_calls_is_kept_in_its_order(text: str, events: list[Event]) -> None:
-    assert fed(TAG, [text]) == events
-    assert fed(TAG, list(text)) == events
+    assert kinds(fed(TAG, [text])) == kinds(events)
+    assert kinds(fed(TAG, list(text))) == kinds(events)
 
 
 def test_text_behind_a_stray_tag_is_not_held_for_long() -> None:
     parser = ToolCallParser(TAG, TOOLS)
     text = "<tool_call> " + "words and words " * 40
     assert content(merged(parser.feed(text))) == text
+
+
+def test_brackets_that_hold_no_call_are_text_at_once() -> None:
+    parser = ToolCallParser("[", TOOLS)
+    assert merged([*parser.feed("[special del"), *parser.feed("ivery] of")]) == [
+        Content("[special delivery] of")
+    ]
 
 
 def test_two_calls_in_the_way_of_deepseek() -> None:
@@ -264,6 +279,11 @@ def test_two_calls_in_the_way_of_deepseek() -> None:
             '{"arguments": {"city": "add"}, "name": "get_temperature"}',
             Call("get_temperature", {"city": "add"}),
         ),
+        (
+            'add {"arguments": {"city": "x"}, "name": "get_temperature"}',
+            Call("get_temperature", {"city": "x"}),
+        ),
+        ('say_hello_world({"a": 1})', Call("say_hello_world", {"a": 1})),
         # A name that is not the tool's is one of the arguments.
         ('add({"name": "Bob", "age": 3})', Call("add", {"name": "Bob", "age": 3})),
         ('add({"user": {"name": "Bob"}})', Call("add", {"user": {"name": "Bob"}})),
@@ -274,6 +294,10 @@ def test_two_calls_in_the_way_of_deepseek() -> None:
         ('{"tool_name": "add", "parameters": {"a": 1}}', ADD),
         ('{"add": "{\\"a\\": 1}"}', ADD),
         ('{"tool": "add", "b": 2}', Call("add", {"tool": "add", "b": 2})),
+        (
+            '{"tool": "add", "user": {"name": "Bob"}}',
+            Call("add", {"tool": "add", "user": {"name": "Bob"}}),
+        ),
         # The order of arguments is the model's.
         ('{"name": "add", "arguments": {"z": 1, "a": 2}}', Call("add", {"z": 1, "a": 2})),
         # Another tool's call is none of ours, whatever its arguments say.
@@ -350,7 +374,7 @@ def test_the_events_are_the_same_however_the_text_is_cut(
 ) -> None:
     text = "".join(parts)
     whole = fed(tag, [text])
-    assert fed(tag, list(text)) == whole
+    assert kinds(fed(tag, list(text))) == kinds(whole)
     edges = [0, *sorted(min(place, len(text)) for place in places), len(text)]
     assert fed(tag, [text[a:b] for a, b in itertools.pairwise(edges)]) == whole
 
