@@ -92,12 +92,8 @@ def _prefers_chat_template(
     chat_trip = has_tool_round_trip(facts.chat_template)
     if len(with_chat) > len(with_go):
         return chat_trip or not template.has_tool_round_trip
-    return (
-        with_chat == with_go
-        and "tools" in with_chat
-        and chat_trip
-        and not template.has_tool_round_trip
-    )
+    # A round trip implies tools, which both then have.
+    return with_chat == with_go and chat_trip and not template.has_tool_round_trip
 
 
 def _source(config: ConfigBlob, harmony: bool, go_template: bool, chat_template: bool) -> str:

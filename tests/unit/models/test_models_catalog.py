@@ -161,6 +161,12 @@ async def test_the_switch_decides_between_two_templates(
     assert "TEMPLATE CUSTOM {{ .Prompt }}" in answer.modelfile.splitlines()
 
 
+def test_a_template_that_is_not_in_use_tells_nothing(tmp_path: Path) -> None:
+    model = known(load_model(_templated(tmp_path, "{{ .Suffix }}"), NAME), go_template=False)
+    assert model.capabilities == ("tools", "completion")
+    assert "suffix" in model.template.variables
+
+
 @pytest.mark.parametrize("media_type", [MEDIA_TEMPLATE, MEDIA_PROMPT])
 def test_the_last_template_counts(tmp_path: Path, media_type: str) -> None:
     store = _templated(tmp_path, "one", "two {{ .Suffix }}", media_type=media_type)
