@@ -1,6 +1,7 @@
 """Reasoning split from an answer: the cases of prompting.md C6, and however the text is cut."""
 
 import itertools
+from random import Random
 
 import pytest
 from hypothesis import example, given
@@ -113,6 +114,19 @@ def test_the_events_are_the_same_however_the_text_is_cut(
         edges = [0, *places, len(text)]
         pieces = [text[a:b] for a, b in itertools.pairwise(edges)]
         assert split(pieces, prefilled=prefilled) == whole
+
+
+def test_ten_thousand_ways_to_cut() -> None:
+    random = Random(4)
+    for _ in range(1000):
+        text = "".join(random.choices(PARTS, k=random.randint(1, 12)))
+        if random.random() < 0.7:
+            text = "<think>" + text
+        whole = split([text])
+        for _ in range(10):
+            edges = [0, *sorted(random.choices(range(len(text) + 1), k=4)), len(text)]
+            pieces = [text[a:b] for a, b in itertools.pairwise(edges)]
+            assert split(pieces) == whole, pieces
 
 
 @given(st.lists(st.sampled_from(PARTS), max_size=8))

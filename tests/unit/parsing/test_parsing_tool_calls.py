@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from random import Random
 from typing import Any
 
 import pytest
@@ -377,6 +378,23 @@ def test_the_events_are_the_same_however_the_text_is_cut(
     assert kinds(fed(tag, list(text))) == kinds(whole)
     edges = [0, *sorted(min(place, len(text)) for place in places), len(text)]
     assert fed(tag, [text[a:b] for a, b in itertools.pairwise(edges)]) == whole
+
+
+def test_ten_thousand_ways_to_cut() -> None:
+    random = Random(4)
+    called = 0
+    for _ in range(1000):
+        tag = random.choice(TAGS)
+        whole_call = tag * (tag != "{") + '{"name": "add", "arguments": {"a": 1}}'
+        text = "".join(random.choices([*FRAGMENTS, *[whole_call] * 4], k=random.randint(1, 10)))
+        whole = kinds(fed(tag, [text]))
+        called += len(calls([event for _, event in whole]))
+        for _ in range(10):
+            places = random.choices(range(len(text) + 1), k=random.randint(1, 8))
+            edges = [0, *sorted(places), len(text)]
+            pieces = [text[a:b] for a, b in itertools.pairwise(edges)]
+            assert kinds(fed(tag, pieces)) == whole, (tag, pieces)
+    assert called > 200
 
 
 @settings(max_examples=300, deadline=None)

@@ -130,6 +130,18 @@ def test_of_merged_messages_the_first_keeps_the_rest() -> None:
     assert parse_template(text).render([first, second]) == "\n\nb|t1|1|1"
 
 
+def test_images_count_in_a_template() -> None:
+    text = in_messages("<{{ .Role }}|{{ .Content }}{{ if .Images }}|{{ len .Images }}{{ end }}>")
+    messages = [
+        *said(("S", "SYS"), ("u", "mu"), ("a", "ma")),
+        Message(role="user", content="[img-0]a", images=[b"1"]),
+        Message(role="user", content="[img-1]b", images=[b"2"]),
+    ]
+    assert parse_template(text).render(messages) == (
+        "<system|SYS><user|mu><assistant|ma><user|[img-0]a\n\n[img-1]b|1>"
+    )
+
+
 @pytest.mark.parametrize(
     ("think", "shown"),
     [
