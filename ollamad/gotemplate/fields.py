@@ -5,21 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from ollamad.gotemplate.frame import Evaluate, Frame, Located, Unit
-from ollamad.gotemplate.values import GoObject, GoStruct, boxes, type_name
+from ollamad.gotemplate.values import GoObject, GoStruct, boxes, is_int, type_name
 
 
 class FieldError(Exception):
     """A field that is not there; the text is Go's."""
 
 
-def fetch(value: Any, names: tuple[str, ...], *, is_boxed: bool) -> Any:
-    """The value of the chain ``names`` from ``value``; absent keys of maps are nil.
+def fetch(value: Any, names: tuple[str, ...], *, is_boxed: bool) -> tuple[Any, bool]:
+    """The value of the chain ``names`` from ``value``, and whether it is an ``interface {}``.
 
-    ``is_boxed``: whether ``value`` is an ``interface {}`` for Go. A nil that is none stands for no
-    value at all: it has every field, and none of them has a value. Raises FieldError.
+    ``is_boxed`` says that of ``value``. Absent keys of maps are nil. A nil that is no interface
+    stands for no value at all: it has every field, and none of them has a value. Raises FieldError.
     """
     if value is None and not is_boxed:
-        return None
+        return None, False
     for name in names:
         if isinstance(value, dict):
             is_boxed = boxes(value)
@@ -35,11 +35,12 @@ def fetch(value: Any, names: tuple[str, ...], *, is_boxed: bool) -> Any:
         if value is None:
             raise FieldError(f"nil pointer evaluating interface {{}}.{name}")
         raise FieldError(_unknown(value, name, is_boxed))
-    return value
+    return value, is_boxed
 
 
 def _unknown(value: Any, name: str, is_boxed: bool) -> str:
-    is_interface = is_boxed and not isinstance(value, GoObject)
+    # Data has no ints and no objects in boxes: those are elements of typed lists and of integers.
+    is_interface = is_boxed and not isinstance(value, GoObject) and not is_int(value)
     return f"can't evaluate field {name} in type " + (
         "interface {}" if is_interface else type_name(value)
     )
@@ -47,10 +48,10 @@ def _unknown(value: Any, name: str, is_boxed: bool) -> str:
 
 def refuse_arguments(value: Any, names: tuple[str, ...], *, is_boxed: bool) -> None:
     """What a chain does that is called with arguments: fails, unless there is no value at all."""
-    if value is None and not is_boxed:
+    holder, is_boxed = fetch(value, names[:-1], is_boxed=is_boxed)
+    if holder is None and not is_boxed:
         return
-    holder = fetch(value, names[:-1], is_boxed=is_boxed)
-    fetch(holder, names[-1:], is_boxed=True)
+    fetch(holder, names[-1:], is_boxed=is_boxed)
     if isinstance(holder, GoStruct):
         raise FieldError(f"{names[-1]} has arguments but cannot be invoked as function")
     raise FieldError(f"{names[-1]} is not a method but has arguments")
@@ -85,7 +86,7 @@ def chain(
             if type(dot) is dict:
                 return dot.get(name)
             try:
-                return fetch(dot, names, is_boxed=is_boxed)
+                return fetch(dot, names, is_boxed=is_boxed)[0]
             except FieldError as error:
                 unit.fail(node, str(error))
 
@@ -94,7 +95,7 @@ def chain(
     def fetch_from_start(frame: Frame, dot: Any) -> Any:
         value = dot if start is None else start(frame, dot)
         try:
-            return fetch(value, names, is_boxed=is_boxed)
+            return fetch(value, names, is_boxed=is_boxed)[0]
         except FieldError as error:
             unit.fail(node, str(error))
 
@@ -106,10 +107,7 @@ def held_in_a_box(start: Evaluate | None, names: tuple[str, ...], *, is_boxed: b
 
     def evaluate(frame: Frame, dot: Any) -> bool:
         value = dot if start is None else start(frame, dot)
-        if not names:
-            return is_boxed and not isinstance(value, GoObject)
-        if value is None and not is_boxed:
-            return False
-        return boxes(fetch(value, names[:-1], is_boxed=is_boxed))
+        value, is_interface = fetch(value, names, is_boxed=is_boxed)
+        return is_interface and not isinstance(value, GoObject) and not is_int(value)
 
     return evaluate

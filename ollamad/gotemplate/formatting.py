@@ -41,7 +41,10 @@ def sprintln(values: Sequence[object]) -> str:
 _DIRECTIVE = re.compile(r"%([ +\-#0]*)", re.DOTALL)
 _INDEX = re.compile(r"\[([^\]]*)\]")
 _DIGITS = re.compile(r"[0-9]+")
-_LIMIT = 1_000_000
+#: Go takes no number that is longer than this when its last digit comes.
+_LONGEST = 1_000_000
+#: Widths and precisions beyond this are refused, for the sake of the memory.
+_WIDEST = 10_000
 
 
 def sprintf(template: str, values: Sequence[object]) -> str:
@@ -115,12 +118,12 @@ class _Printf:
         match = _DIGITS.match(self.template, self.position)
         if not match:
             return None
-        if len(match[0].lstrip("0")) > 7 or int(match[0]) > _LIMIT:
-            # Too large: the number is not taken, its first digit becomes the verb.
-            self.position = match.end()
+        digits = match[0].lstrip("0")
+        if len(digits) > 8 or int(digits[:-1] or "0") > _LONGEST:
+            self.position = len(self.template)
             return None
         self.position = match.end()
-        return int(match[0])
+        return _checked(int(match[0]))
 
     def _explicit_index(self) -> bool:
         """Takes ``[3]``; whether there was one."""
@@ -146,8 +149,8 @@ class _Printf:
     def _starred(self) -> int | None:
         value = self.values[self.argument] if self.argument < len(self.values) else None
         self.argument = min(self.argument + 1, len(self.values))
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LIMIT:
-            return value
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LONGEST:
+            return _checked(value)
         return None
 
     def _starred_width(self, flags: Flags) -> bool:
@@ -172,6 +175,12 @@ class _Printf:
         return after_index
 
 
+def _checked(number: int) -> int:
+    if abs(number) > _WIDEST:
+        raise CallError("text too long")
+    return number
+
+
 def _typed(value: object) -> str:
     return NIL if value is None else f"{type_name(value)}={shown(value)}"
 
@@ -179,28 +188,33 @@ def _typed(value: object) -> str:
 def _bad_verb(value: object, verb: str, flags: Flags) -> str:
     if value is None:
         return f"%!{verb}({NIL})"
-    return f"%!{verb}({type_name(value)}={formatted(value, 'v', flags)})"
+    return f"%!{verb}({type_name(value)}={_formatted_value(value, 'v', flags)})"
 
 
 def formatted(value: object, verb: str, flags: Flags, *, nested: bool = False) -> str:
     """One value as one verb shows it; ``nested`` inside of a list or map."""
+    if verb == "T" and value is None:
+        return pad(NIL, flags, zero=flags.zero)
     if verb == "T" and not nested:
         return string_text(type_name(value), "s", flags)
-    if value is None:
-        if flags.sharp and verb == "v" and nested:
-            return "interface {}(nil)"
-        return pad(NIL, flags) if verb == "v" or nested else _bad_verb(value, verb, flags)
     if verb == "v":
         flags = flags.of_v()
+    if value is None:
+        if nested:
+            return "interface {}(nil)" if flags.source else NIL
+        return pad(NIL, flags, zero=flags.zero) if verb == "v" else _bad_verb(value, verb, flags)
+    return _formatted_value(value, verb, flags)
+
+
+def _formatted_value(value: object, verb: str, flags: Flags) -> str:
     text: str | None = None
     if isinstance(value, GoObject):
         if verb in "vsqxX":
             return string_text(value.go_text(), "s" if verb == "v" else verb, flags)
-        text = None
     elif isinstance(value, str):
         text = string_text(value, verb, flags) if verb in "vsqxX" else None
     elif isinstance(value, bool):
-        text = pad("true" if value else "false", flags) if verb in "vt" else None
+        text = _truth(value, flags) if verb in "vt" else None
     elif isinstance(value, int):
         text = integer_text(value, verb, flags) if verb in "vdboOxXcqU" else None
     elif isinstance(value, float):
@@ -210,10 +224,14 @@ def formatted(value: object, verb: str, flags: Flags, *, nested: bool = False) -
     return _bad_verb(value, verb, flags) if text is None else text
 
 
+def _truth(value: bool, flags: Flags) -> str:
+    return pad("true" if value else "false", flags, zero=flags.zero)
+
+
 def _collection(
     value: list[object] | tuple[object, ...] | dict[str, object], verb: str, flags: Flags
 ) -> str:
-    is_source = verb == "v" and flags.sharp
+    is_source = verb == "v" and flags.source
     if isinstance(value, dict):
         pairs = [
             formatted(key, verb, flags, nested=True)

@@ -18,15 +18,10 @@ def format_float(value: float) -> str:
 
     ``3``, ``2.5``, ``100000``, ``1e+06``, ``1.048576e+06``, ``1e-05``, ``-0``, ``+Inf``, ``NaN``.
     """
-    return format_shortest(value, EXPONENT_FROM)
-
-
-def format_shortest(value: float, exponent_from: int) -> str:
-    """The shortest digits of ``value``; with an exponent when that is < -4 or >= the limit."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
     sign, digits, exponent = shortest_digits(value)
-    if exponent < EXPONENT_BELOW or exponent >= exponent_from:
+    if exponent < EXPONENT_BELOW or exponent >= EXPONENT_FROM:
         mantissa = digits[0] + ("." + digits[1:] if len(digits) > 1 else "")
         return f"{sign}{mantissa}e{'-' if exponent < 0 else '+'}{abs(exponent):02d}"
     if exponent < 0:

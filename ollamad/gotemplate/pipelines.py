@@ -66,7 +66,7 @@ def _declared_first(unit: Unit, evaluate: Evaluate, node: Located, variable: Var
 
 
 def _commands(unit: Unit, pipe: nodes.PipeNode) -> Evaluate:
-    first = _first_command(unit, pipe.commands[0])
+    first = _first_command(unit, pipe.commands[0], pipe)
     if len(pipe.commands) == 1:
         return first
     before = pipe.commands[0]
@@ -97,12 +97,14 @@ def last_visited(node: nodes.PipeNode | nodes.CommandNode | nodes.Operand) -> Lo
 # --- commands -------------------------------------------------------------------------------------
 
 
-def _first_command(unit: Unit, command: nodes.CommandNode) -> Evaluate:
+def _first_command(unit: Unit, command: nodes.CommandNode, pipe: nodes.PipeNode) -> Evaluate:
     first, arguments = command.arguments[0], command.arguments[1:]
     if isinstance(first, nodes.IdentifierNode):
         return _call(unit, first, command, arguments)
     if isinstance(first, nodes.NilNode):
         return unit.failing(first, _misplaced(first) if arguments else "nil is not a command")
+    if isinstance(first, nodes.PipeNode) and arguments:
+        return unit.failing(pipe, _misplaced(first))
     return operand(unit, first, has_arguments=bool(arguments))
 
 
@@ -110,13 +112,15 @@ def _piped_command(unit: Unit, command: nodes.CommandNode, before: nodes.Command
     first, arguments = command.arguments[0], command.arguments[1:]
     if isinstance(first, nodes.IdentifierNode):
         return _piped_call(unit, first, command, arguments, last_visited(before))
-    evaluate = operand(unit, first, has_arguments=True)
+    if isinstance(first, nodes.PipeNode):
+        evaluate = unit.failing(last_visited(before), _misplaced(first))
+    else:
+        evaluate = operand(unit, first, has_arguments=True)
     return lambda frame, dot, value: evaluate(frame, dot)
 
 
 def _misplaced(first: nodes.Operand) -> str:
-    shown_operand = f"({first})" if isinstance(first, nodes.PipeNode) else str(first)
-    return f"can't give argument to non-function {shown_operand}"
+    return f"can't give argument to non-function {first}"
 
 
 def operand(unit: Unit, node: nodes.Operand, *, has_arguments: bool = False) -> Evaluate:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from ollamad.gotemplate.numbers import EXPONENT_FROM, format_shortest
+from ollamad.gotemplate.numbers import format_float
 from ollamad.gotemplate.quoting import encode_text, quote, quote_character
 
 
 @dataclass(slots=True)
 class Flags:
-    """``width`` and ``precision`` in characters and digits; None when not given."""
+    """``width`` and ``precision`` in characters and digits; None when not given.
+
+    ``source``: ``%#v``, which writes values as in Go's source.
+    """
 
     plus: bool = False
     minus: bool = False
@@ -20,6 +23,7 @@ class Flags:
     zero: bool = False
     width: int | None = None
     precision: int | None = None
+    source: bool = False
 
     @classmethod
     def of(cls, marks: str) -> Flags:
@@ -27,10 +31,13 @@ class Flags:
 
     def of_v(self) -> Flags:
         """``%+v`` and ``%#v`` are about structures and source text, not about signs."""
-        return replace(self, plus=False) if self.plus else self
+        if not self.plus and not self.sharp:
+            return self
+        return replace(self, plus=False, sharp=False, source=self.source or self.sharp)
 
 
 def pad(text: str, flags: Flags, *, zero: bool = False) -> str:
+    """``text`` in its width; with ``zero`` filled with zeros on the left."""
     if flags.width is None or len(text) >= flags.width:
         return text
     if flags.minus:
@@ -47,7 +54,7 @@ def string_text(text: str, verb: str, flags: Flags) -> str:
         return _hexadecimal(encode_text(text), verb, flags)
     if flags.precision is not None:
         text = text[: flags.precision]
-    if verb == "q" or (verb == "v" and flags.sharp):
+    if verb == "q" or (verb == "v" and flags.source):
         if flags.sharp and verb == "q" and _can_be_raw(text):
             text = "`" + text + "`"
         else:
@@ -150,11 +157,10 @@ def _float_digits(value: float, verb: str, flags: Flags) -> str:
         mark = "#" if flags.sharp else ""
         return format(value, f"{mark}.{6 if precision is None else precision}{verb}")
     if precision is not None:
-        mark = "#" if flags.sharp and verb != "v" else ""
+        mark = "#" if flags.sharp else ""
         return format(value, f"{mark}.{precision}{'G' if verb == 'G' else 'g'}")
-    limit = EXPONENT_FROM if verb == "v" else 21
-    text = format_shortest(value, limit)
-    if flags.sharp and verb != "v":
+    text = format_float(value)
+    if flags.sharp:
         text = _with_zeros(text)
     return text.upper() if verb == "G" else text
 
@@ -164,7 +170,7 @@ def _with_zeros(text: str) -> str:
     mantissa, mark, exponent = text.partition("e")
     if "." not in mantissa:
         mantissa += "."
-    missing = 6 - len(mantissa.replace(".", "").lstrip("0"))
+    missing = 6 - len(mantissa.replace(".", "").lstrip("0") or "0")
     return mantissa + "0" * max(0, missing) + mark + exponent
 
 
