@@ -13,6 +13,9 @@ that ``@path`` there names, which is read again for every request). Every key is
     health          list of {"status", "body", "times", "delay_ms"}; the last one stays for ever
     tokens          tokens of an answer; default: the request's n_predict, else 16
     token           text of a token, default " tok"
+    says            text of an answer, or a list of texts for one answer each, in turn; the last one
+                    stays; ends with "stop"
+    cut             characters of one token of such a text, default 3
     first_ms        milliseconds before the first token
     interval_us     microseconds between tokens of a stream; 0: as fast as possible
     batch           tokens of one write, default 1
@@ -71,6 +74,8 @@ class Fake:
         self.parallel = int(self.flag("-np", "1"))
         self.slots = threading.Semaphore(script.get("slots", self.parallel))
         self.requests: list[dict[str, Any]] = []
+        self.texts: Any = None
+        self.said = 0
         self.health_script: Any = None
         self.health: list[dict[str, Any]] = []
         self.lock = threading.Lock()
@@ -218,16 +223,39 @@ class Fake:
                     wait_for(script["hold"], connection)
             self.after(connection)
             return
-        limit = min(count, script.get("after_tokens", count))
-        self.tokens(connection, chat, text, limit, record)
+        reason = "limit"
+        if "says" in script:
+            pieces = self.next_text()
+            count, reason = len(pieces), "stop"
+            for piece in pieces:
+                event = json.dumps(token_event(chat, piece)).encode()
+                connection.sendall(chunk(b"data: " + event + b"\n\n"))
+                record["sent"] += 1
+        else:
+            limit = min(count, script.get("after_tokens", count))
+            self.tokens(connection, chat, text, limit, record)
         if "after_tokens" in script:
             self.after(connection)
             return
-        final = final_event(chat, "", prompt, count, started, stream=True)
+        final = final_event(chat, "", prompt, count, started, stream=True, reason=reason)
         last = chunk(b"data: " + json.dumps(final).encode() + b"\n\n")
         if chat:
             last += chunk(b"data: [DONE]\n\n")
         connection.sendall(last + b"0\r\n\r\n")
+
+    def next_text(self) -> list[str]:
+        """The next text to say, in tokens."""
+        texts = self.script["says"]
+        if isinstance(texts, list):
+            with self.lock:
+                if texts != self.texts:
+                    self.texts, self.said = texts, 0
+                text = texts[min(self.said, len(texts) - 1)]
+                self.said += 1
+        else:
+            text = texts
+        size = self.script.get("cut", 3)
+        return [text[at : at + size] for at in range(0, len(text), size)]
 
     def tokens(
         self, connection: socket.socket, chat: bool, text: str, count: int, record: dict[str, Any]
@@ -360,7 +388,14 @@ def token_event(chat: bool, text: str) -> dict[str, Any]:
 
 
 def final_event(
-    chat: bool, text: str, prompt: str, count: int, started: float, *, stream: bool
+    chat: bool,
+    text: str,
+    prompt: str,
+    count: int,
+    started: float,
+    *,
+    stream: bool,
+    reason: str = "limit",
 ) -> dict[str, Any]:
     words = max(len(prompt.split()), 1)
     elapsed = (time.perf_counter() - started) * 1000
@@ -372,8 +407,9 @@ def final_event(
         "predicted_ms": elapsed,
     }
     if not chat:
-        return {"content": text, "stop": True, "stop_type": "limit", "timings": timings}
-    choice: dict[str, Any] = {"finish_reason": "length", "index": 0}
+        return {"content": text, "stop": True, "stop_type": reason, "timings": timings}
+    finish = "length" if reason == "limit" else "stop"
+    choice: dict[str, Any] = {"finish_reason": finish, "index": 0}
     choice["delta" if stream else "message"] = {} if stream else {"content": text}
     return {"choices": [choice], "timings": timings}
 

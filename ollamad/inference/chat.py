@@ -9,19 +9,30 @@ from contextlib import aclosing
 from typing import Any
 
 from ollamad.errors import RunnerError
-from ollamad.inference.prompt import check_template, fitted, rendered
+from ollamad.inference.parser_choice import ChosenParser, ParserChoice
+from ollamad.inference.prompt import fitted, rendered
+from ollamad.inference.rendered import (
+    Answer,
+    Prompt,
+    fitted_rendered,
+    prompter_of,
+    ready_prompt,
+)
 from ollamad.inference.run import pieces
 from ollamad.inference.services import (
     Services,
     check_runnable,
     check_thinking,
     check_top_logprobs,
+    readable_conversation,
     require,
 )
 from ollamad.models.catalog import KnownModel
 from ollamad.parsing.stream import ChatStream, Final, Piece
 from ollamad.prompting.messages import chat_conversation, forgets_reasoning
 from ollamad.prompting.requests import chat_body, checked_format
+from ollamad.runners.process import Runner
+from ollamad.scheduler.lease import Lease
 from ollamad.scheduler.options import Options
 from ollamad.scheduler.spec import ModelSpec
 from ollamad.wire import ChatRequest, ChatResponse, DebugInfo, Message, Think, ToolCall
@@ -51,13 +62,14 @@ async def chat(services: Services, request: ChatRequest) -> ChatResponse | Event
     if not request.messages:
         async with services.scheduler.lease(spec, keep_alive=request.keep_alive, slot=False):
             return _single(services, request, "load")
-    check_template(model)
     messages = chat_conversation(
         request.messages,
         stored=model.messages,
         system=model.system,
         forget_reasoning=forgets_reasoning(model.family, model.name.model),
     )
+    if not request.debug_render_only:
+        messages = await readable_conversation(model, messages)
     run = _Run(services, request, model, spec, options, messages, think, started)
     if request.debug_render_only:
         return await run.rendering()
@@ -103,45 +115,31 @@ class _Run:
         async with self._services.scheduler.lease(
             self._spec, keep_alive=request.keep_alive
         ) as lease:
-            kept, _ = await fitted(
-                lease,
-                self._model,
-                self._messages,
-                think=self._think,
-                truncate=request.truncate,
-                tools=request.tools,
-            )
-            text, media = await rendered(lease, kept, think=self._think, tools=request.tools)
+            if self._model.is_rendered:
+                prompt, _ = await self._rendered_prompt(lease)
+                text, images = prompt.text, len(prompt.media)
+            else:
+                kept, _ = await self._fitted(lease)
+                text, media = await rendered(lease, kept, think=self._think, tools=request.tools)
+                images = len(media)
         return ChatResponse(
             model=request.model,
             created_at=self._services.clock.now(),
             message=Message(role="", content=""),
             done=False,
-            debug_info=DebugInfo(rendered_template=text, image_count=len(media)),
+            debug_info=DebugInfo(rendered_template=text, image_count=images),
         )
 
-    async def events(self) -> Events:
+    def events(self) -> Events:
+        """The answer in batches of events; the first batch is empty."""
+        return self._rendered_events() if self._model.is_rendered else self._native_events()
+
+    async def _native_events(self) -> Events:
         request, services = self._request, self._services
         async with services.scheduler.lease(self._spec, keep_alive=request.keep_alive) as lease:
             loaded = time.monotonic_ns()
-            kept, dropped = await fitted(
-                lease,
-                self._model,
-                self._messages,
-                think=self._think,
-                truncate=request.truncate,
-                tools=request.tools,
-            )
-            if dropped:
-                log.warning(
-                    "oldest messages dropped to fit the context",
-                    extra={
-                        "model": self._model.short_name,
-                        "messages": len(self._messages) - len(kept),
-                        "tokens": dropped,
-                        "num_ctx": lease.num_ctx,
-                    },
-                )
+            kept, dropped = await self._fitted(lease)
+            self._complain(len(self._messages) - len(kept), dropped, lease.num_ctx)
             yield []
             fmt = checked_format(request.format)
             body = chat_body(
@@ -170,11 +168,90 @@ class _Run:
             assert stream.final is not None
             yield [self._last(stream.final, dropped, loaded)]
 
+    async def _rendered_events(self) -> Events:
+        request, services = self._request, self._services
+        async with services.scheduler.lease(self._spec, keep_alive=request.keep_alive) as lease:
+            loaded = time.monotonic_ns()
+            prompt, parser = await self._rendered_prompt(lease)
+            yield []
+            answer = Answer(
+                services.scheduler,
+                lease,
+                prompt,
+                self._options,
+                parser.parser,
+                fmt=checked_format(request.format),
+                waits=parser.waits,
+                logprobs=request.logprobs,
+                top_logprobs=request.top_logprobs,
+            )
+            async with aclosing(answer.pieces()) as batches:
+                async for batch in batches:
+                    yield [self._event(p) for p in batch]
+            assert answer.final is not None
+            yield [self._last(answer.final, prompt.dropped, loaded)]
+
+    async def _rendered_prompt(self, lease: Lease[Runner]) -> tuple[Prompt, ChosenParser]:
+        request, model = self._request, self._model
+        prompter = prompter_of(model)
+        choice = ParserChoice(model, self._think, last=self._messages[-1], tools=request.tools)
+        kept, dropped = await fitted_rendered(
+            lease,
+            prompter,
+            model,
+            self._messages,
+            tools=choice.tools,
+            think=choice.think,
+            truncate=request.truncate,
+        )
+        text, media = prompter.prompt(kept, tools=choice.tools, think=choice.think)
+        if model.adds_bos:
+            text = prompter.without_leading_bos(text)
+        prompt = await ready_prompt(
+            lease,
+            text,
+            media,
+            num_keep=self._options.num_keep,
+            adds_bos=model.adds_bos,
+            context_shift=self._spec.context_shift,
+            truncate=request.truncate,
+            dropped=dropped,
+        )
+        self._complain(len(self._messages) - len(kept), prompt.dropped, lease.num_ctx)
+        return prompt, choice.parser(text)
+
+    async def _fitted(self, lease: Lease[Runner]) -> tuple[list[Message], int]:
+        return await fitted(
+            lease,
+            self._model,
+            self._messages,
+            think=self._think,
+            truncate=self._request.truncate,
+            tools=self._request.tools,
+        )
+
+    def _complain(self, messages: int, tokens: int, num_ctx: int) -> None:
+        if tokens or messages:
+            log.warning(
+                "the conversation was cut to fit the context",
+                extra={
+                    "model": self._model.short_name,
+                    "messages": messages,
+                    "tokens": tokens,
+                    "num_ctx": num_ctx,
+                },
+            )
+
     def _event(self, piece: Piece) -> ChatResponse:
         return ChatResponse(
             model=self._request.model,
             created_at=self._services.clock.now(),
-            message=Message(role="assistant", content=piece.content, thinking=piece.thinking),
+            message=Message(
+                role="assistant",
+                content=piece.content,
+                thinking=piece.thinking,
+                tool_calls=_with_sorted_values(piece.tool_calls),
+            ),
             done=False,
             logprobs=piece.logprobs,
         )

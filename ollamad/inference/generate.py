@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 
-from ollamad.errors import BadRequest, OllamadError, RunnerError
-from ollamad.inference.prompt import check_format, check_template, fitted, rendered, tagged
-from ollamad.inference.run import cut_prompt, pieces
+from ollamad.errors import BadRequest, RunnerError
+from ollamad.inference.parser_choice import ChosenParser, ParserChoice
+from ollamad.inference.prompt import fitted, rendered
+from ollamad.inference.rendered import (
+    Answer,
+    Prompt,
+    fitted_rendered,
+    parsed,
+    prompter_of,
+    ready_prompt,
+)
 from ollamad.inference.services import (
     Services,
     check_runnable,
     check_thinking,
     check_top_logprobs,
+    readable_images,
     require,
 )
 from ollamad.models.catalog import KnownModel
-from ollamad.parsing.stream import CompletionStream, Final, Piece
+from ollamad.parsing.stream import Final, Piece
 from ollamad.prompting.messages import generate_conversation
-from ollamad.prompting.requests import checked_format, completion_body
+from ollamad.prompting.requests import checked_format
 from ollamad.runners.process import Runner
 from ollamad.scheduler.lease import Lease
 from ollamad.scheduler.options import Options
@@ -58,19 +66,12 @@ async def generate(services: Services, request: GenerateRequest) -> GenerateResp
     if not request.prompt:
         async with services.scheduler.lease(spec, keep_alive=request.keep_alive, slot=False):
             return _single(services, request, "load")
-    if request.template or request.suffix:
-        raise OllamadError(
-            "this version does not run Go templates yet: leave out 'template' and 'suffix', or "
-            "send the whole prompt with 'raw'",
-            status=501,
-        )
     if "mllama" in model.families and len(request.images or []) > 1:
         raise BadRequest("this model only supports one image while more than one image requested")
-    if not request.raw:
-        check_template(model)
     run = _Run(services, request, model, spec, options, think, started)
     if request.debug_render_only:
         return await run.rendering()
+    request.images = await readable_images(model, request.images or [])
     return run.events()
 
 
@@ -82,16 +83,6 @@ def _single(services: Services, request: GenerateRequest, reason: str) -> Genera
         done=True,
         done_reason=reason,
     )
-
-
-@dataclass
-class _Prompt:
-    """What is sent: ``sent`` is ``text``, or its tokens when it had to be cut."""
-
-    text: str
-    sent: str | list[int]
-    media: list[bytes]
-    dropped: int
 
 
 class _Run:
@@ -120,7 +111,7 @@ class _Run:
         async with self._services.scheduler.lease(
             self._spec, keep_alive=self._request.keep_alive
         ) as lease:
-            prompt = await self._prompt(lease)
+            prompt, _ = await self._prompt(lease)
         return GenerateResponse(
             model=self._request.model,
             created_at=self._services.clock.now(),
@@ -133,89 +124,105 @@ class _Run:
         request, services = self._request, self._services
         async with services.scheduler.lease(self._spec, keep_alive=request.keep_alive) as lease:
             loaded = time.monotonic_ns()
-            prompt = await self._prompt(lease)
+            prompt, parser = await self._prompt(lease)
             yield []
-            fmt = checked_format(request.format)
-            await check_format(lease, fmt)
-            body = completion_body(
-                prompt.sent,
+            answer = Answer(
+                services.scheduler,
+                lease,
+                prompt,
                 self._options,
-                num_ctx=lease.num_ctx,
-                fmt=fmt,
-                media=prompt.media,
-                media_marker=lease.runner.media_marker,
+                parser.parser,
+                fmt=checked_format(request.format),
+                waits=parser.waits,
                 logprobs=request.logprobs,
                 top_logprobs=request.top_logprobs,
             )
-            stream = CompletionStream(logprobs=request.logprobs, top_logprobs=request.top_logprobs)
-            said: list[str] = []
-            answer = pieces(
-                services.scheduler,
-                lease,
-                "/completion",
-                body,
-                stream,
-                limit=self._options.num_predict,
-            )
             # The runner's slot must be free before the lease says so.
-            async with aclosing(answer):
-                async for batch in answer:
-                    said.extend(p.content for p in batch)
+            async with aclosing(answer.pieces()) as batches:
+                async for batch in batches:
                     yield [self._event(p) for p in batch]
-            assert stream.final is not None
+            assert answer.final is not None
             context = None
             if not request.raw:
-                context = await lease.runner.client.tokenize(prompt.text + "".join(said))
-            yield [self._last(stream.final, context, prompt.dropped, loaded)]
+                context = await lease.runner.client.tokenize(prompt.text + answer.raw)
+            yield [self._last(answer.final, context, prompt.dropped, loaded)]
 
-    async def _prompt(self, lease: Lease[Runner]) -> _Prompt:
+    async def _prompt(self, lease: Lease[Runner]) -> tuple[Prompt, ChosenParser]:
         request, model = self._request, self._model
-        media = list(request.images or [])
-        dropped = 0
-        if request.raw:
-            text = request.prompt
-        else:
-            conversation = generate_conversation(
-                request.prompt,
-                images=request.images,
-                system=request.system or model.system,
-                stored=model.messages,
-                has_context=request.context is not None,
-            )
-            conversation, dropped = await fitted(
-                lease, model, conversation, think=self._think, truncate=request.truncate
-            )
-            if model.chat_template:
-                text, media = await rendered(lease, conversation, think=self._think)
-            else:
-                conversation, media = tagged(conversation)
-                text = conversation[-1].content
-            if request.context is not None:
-                text = await lease.runner.client.detokenize(request.context) + text
-        text = without_doubled_bos(text, adds_bos=model.adds_bos)
-        sent: str | list[int] = text
-        if request.truncate is not False and not media:
-            sent, cut = await cut_prompt(
-                lease,
-                text,
-                num_keep=self._options.num_keep,
-                adds_bos=model.adds_bos,
-                shift=self._spec.context_shift,
-            )
-            dropped += cut
-        if dropped:
+        choice = ParserChoice(model, self._think, named=not request.raw)
+        text, media, dropped = await self._text(lease, choice.think)
+        if request.context is not None and not request.raw:
+            text = await lease.runner.client.detokenize(request.context) + text
+        if model.adds_bos:
+            text = prompter_of(model).without_leading_bos(text)
+        prompt = await ready_prompt(
+            lease,
+            text,
+            media,
+            num_keep=self._options.num_keep,
+            adds_bos=model.adds_bos,
+            context_shift=self._spec.context_shift,
+            truncate=request.truncate,
+            dropped=dropped,
+        )
+        if prompt.dropped:
             log.warning(
                 "prompt cut to fit the context",
-                extra={"model": model.short_name, "dropped": dropped, "num_ctx": lease.num_ctx},
+                extra={
+                    "model": model.short_name,
+                    "dropped": prompt.dropped,
+                    "num_ctx": lease.num_ctx,
+                },
             )
-        return _Prompt(text, sent, media, dropped)
+        return prompt, choice.parser(text)
+
+    async def _text(
+        self, lease: Lease[Runner], think: Think | None
+    ) -> tuple[str, Sequence[bytes], int]:
+        """The prompt's text, its media, and how many tokens were dropped (prompting.md 1.6)."""
+        request, model = self._request, self._model
+        if request.raw:
+            return request.prompt, request.images or (), 0
+        template = parsed(request.template) if request.template else model.template
+        if request.suffix:
+            return template.render_infill(request.prompt, request.suffix, think=think), (), 0
+        conversation = generate_conversation(
+            request.prompt,
+            images=request.images,
+            system=request.system or model.system,
+            stored=model.messages,
+            has_context=request.context is not None,
+        )
+        if request.template:
+            text = template.render(conversation, tools=[], think=think)
+            return text, request.images or (), 0
+        if not model.is_rendered and model.chat_template:
+            conversation, dropped = await fitted(
+                lease, model, conversation, think=think, truncate=request.truncate
+            )
+            text, media = await rendered(lease, conversation, think=think)
+            return text, media, dropped
+        prompter = prompter_of(model)
+        conversation, dropped = await fitted_rendered(
+            lease,
+            prompter,
+            model,
+            conversation,
+            tools=[],
+            think=think,
+            truncate=request.truncate,
+        )
+        text, media = prompter.prompt(conversation, tools=[], think=think)
+        return text, media, dropped
 
     def _event(self, piece: Piece) -> GenerateResponse:
         return GenerateResponse(
             model=self._request.model,
             created_at=self._services.clock.now(),
             response=piece.content,
+            thinking=piece.thinking,
             done=False,
+            tool_calls=piece.tool_calls,
             logprobs=piece.logprobs,
         )
 
@@ -239,11 +246,6 @@ class _Run:
         )
 
 
-def without_doubled_bos(prompt: str, *, adds_bos: bool) -> str:
-    """Drop a leading ``<bos>`` that the tokenizer adds by itself (runners-and-scheduling 3.5)."""
-    return prompt.removeprefix("<bos>") if adds_bos else prompt
-
-
 def whole(events: list[GenerateResponse]) -> GenerateResponse:
     """All events of an answer as one object, for ``stream: false`` (http-api.md 7.6).
 
@@ -254,5 +256,6 @@ def whole(events: list[GenerateResponse]) -> GenerateResponse:
     last = events[-1]
     last.response = "".join(e.response for e in events)
     last.thinking = "".join(e.thinking for e in events)
+    last.tool_calls = [call for e in events for call in e.tool_calls or []] or None
     last.logprobs = [entry for e in events for entry in e.logprobs or []] or None
     return last

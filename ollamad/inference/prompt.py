@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ollamad.errors import OllamadError, RunnerError
+from ollamad.errors import RunnerError
 from ollamad.models.catalog import KnownModel
+from ollamad.prompting.image_tags import tagged, without_images
 from ollamad.prompting.messages import Cut, image_count, length_bound
 from ollamad.prompting.requests import Format, template_body
 from ollamad.runners.process import Runner
@@ -64,21 +65,8 @@ async def rendered(
     """What the runner's chat template makes of the messages, and their media, each of which is
     tagged ``[img-N]`` in the text."""
     messages, media = tagged(messages)
-    body = template_body(messages, think=think, tools=tools)
+    body = template_body(without_images(messages), think=think, tools=tools)
     return await lease.runner.client.apply_template(body), media
-
-
-def check_template(model: KnownModel) -> None:
-    """Raises OllamadError for a model whose prompts only a Go template or a renderer can make."""
-    config = model.stored.config
-    if model.chat_template:
-        return
-    if model.stored.template is not None or config.renderer or config.parser:
-        raise OllamadError(
-            "this version runs neither Go templates nor built-in renderers, and the weights of "
-            f"'{model.short_name}' hold no chat template: send whole prompts with 'raw'",
-            status=501,
-        )
 
 
 async def check_format(lease: Lease[Runner], fmt: Format | None) -> None:
@@ -86,32 +74,3 @@ async def check_format(lease: Lease[Runner], fmt: Format | None) -> None:
     if fmt is not None and fmt.schema is not None:
         nothing = Message(role="user", content="")
         await lease.runner.client.apply_template(template_body([nothing], fmt=fmt))
-
-
-def tagged(messages: Sequence[Message]) -> tuple[list[Message], list[bytes]]:
-    """Images out of the messages, their tags into the text (prompting.md 5.4)."""
-    media: list[bytes] = []
-    out: list[Message] = []
-    for message in messages:
-        if not message.images:
-            out.append(message)
-            continue
-        prefix, content = "", message.content
-        for item in message.images:
-            tag = f"[img-{len(media)}]"
-            if "[img]" in content:
-                content = content.replace("[img]", tag, 1)
-            else:
-                prefix += tag
-            media.append(item)
-        out.append(
-            Message(
-                role=message.role,
-                content=prefix + content,
-                thinking=message.thinking,
-                tool_calls=message.tool_calls,
-                tool_name=message.tool_name,
-                tool_call_id=message.tool_call_id,
-            )
-        )
-    return out, media

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+import trio
 
 from ollamad.errors import (
     BadRequest,
@@ -17,6 +19,7 @@ from ollamad.errors import (
 )
 from ollamad.gguf.errors import GGUFError
 from ollamad.models.catalog import Catalog, KnownModel
+from ollamad.prompting.media import is_webp, readable, readable_messages
 from ollamad.runners.process import Runner
 from ollamad.scheduler.options import Defaults, Options, resolve, shifts_context
 from ollamad.scheduler.shell import Scheduler
@@ -24,7 +27,9 @@ from ollamad.scheduler.spec import ModelSpec, may_run_parallel
 from ollamad.settings import Settings
 from ollamad.store.name_locks import NameLocks
 from ollamad.timestamps import UtcClock
-from ollamad.wire import Think
+from ollamad.wire import Message, Think
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +75,7 @@ class Services:
             auto=resolved.auto,
             context_shift=shifts_context(shift, model.families),
             num_keep=resolved.options.num_keep,
+            jinja=not model.is_rendered,
             parallel_allowed=may_run_parallel(
                 "embedding" not in model.capabilities, model.families
             ),
@@ -94,7 +100,10 @@ def check_thinking(model: KnownModel, requested: str, think: Think | None) -> Th
 
 
 def check_runnable(model: KnownModel) -> None:
-    """http-api.md 6.4, first line: a model that no present runner can run."""
+    """Raises OllamadError for a model that no present runner can run (http-api.md 6.4, first line)
+    and for one whose template cannot be read."""
+    if model.template_error:
+        raise OllamadError(model.template_error)
     if "mllama" in model.families and model.stored.projector_paths:
         raise OllamadError(
             "'llama3.2-vision' is no longer compatible with your version of Ollama and has been "
@@ -118,3 +127,27 @@ def require(
     missing = [name for name, needed in wanted.items() if needed and name not in model.capabilities]
     if missing:
         raise missing_capability(model.name.full, missing)
+
+
+async def readable_images(model: KnownModel, images: list[bytes]) -> list[bytes]:
+    """Images and sounds as every runner reads them. Raises BadRequest for what nothing can read.
+
+    Those for a model without eyes and ears are left as they are: its runner says that.
+    """
+    return await _readable(model, images, images, readable)
+
+
+async def readable_conversation(model: KnownModel, messages: list[Message]) -> list[Message]:
+    """The messages with their images as those of ``readable_images``."""
+    images = [image for message in messages for image in message.images or ()]
+    return await _readable(model, images, messages, readable_messages)
+
+
+async def _readable(
+    model: KnownModel, images: list[bytes], items: list[T], work: Callable[[list[T]], list[T]]
+) -> list[T]:
+    if not images or not {"vision", "audio"}.intersection(model.capabilities):
+        return items
+    if any(map(is_webp, images)):
+        return await trio.to_thread.run_sync(work, items)  # converting one can take a second
+    return work(items)

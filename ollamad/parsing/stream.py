@@ -27,11 +27,12 @@ MAX_REPEATS = 30
 
 
 class Piece(msgspec.Struct, gc=False):
-    """What one event adds to the answer."""
+    """What one event adds to the answer: thinking, then content, then tool calls."""
 
     content: str = ""
     thinking: str = ""
     logprobs: list[Logprob] | None = None
+    tool_calls: list[ToolCall] | None = None
 
 
 class Final(msgspec.Struct):

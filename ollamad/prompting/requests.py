@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ollamad.errors import OllamadError, quoted
+from ollamad.prompting.image_tags import marked
 from ollamad.prompting.media import media_type
 from ollamad.scheduler.options import Options
 from ollamad.wire import Message, Think, Tool
@@ -81,7 +82,20 @@ def checked_format(raw: msgspec.Raw | None) -> Format | None:
     )
 
 
-_ANY_OBJECT = msgspec.Raw(b'{"type":"object"}')
+_ANY_OBJECT = b'{"type":"object"}'
+
+#: For runners that constrain with llguidance; others do not know the key. Without it a small model
+#: can fall into writing blanks for ever, for JSON allows any number of them.
+_SPACING = b'"x-guidance":{"whitespace_flexible":false,"item_separator":", ","key_separator":": "}'
+
+
+def _schema(fmt: Format) -> msgspec.Raw:
+    """The schema for the runner, with the spacing that an answer shall have."""
+    text = fmt.schema or _ANY_OBJECT
+    if b'"x-guidance"' in text:
+        return msgspec.Raw(text)
+    inside = text.strip()[1:-1].strip()
+    return msgspec.Raw(b"{" + inside + (b"," if inside else b"") + _SPACING + b"}")
 
 
 def completion_body(
@@ -92,18 +106,18 @@ def completion_body(
     fmt: Format | None,
     media: Sequence[bytes] = (),
     media_marker: str = "",
+    preserved_tokens: Sequence[str] = (),
     logprobs: bool = False,
     top_logprobs: int = 0,
 ) -> bytes:
     """The body of ``POST /completion``.
 
     ``media``: bytes in the order of their ``[img-N]`` tags; each tag becomes ``media_marker``.
+    ``preserved_tokens``: special tokens that stay in the text of the answer.
     """
     body: dict[str, Any] = {"prompt": prompt, "stream": True, "cache_prompt": True}
     if media:
-        text = str(prompt)
-        for number in range(len(media)):
-            text = text.replace(f"[img-{number}]", media_marker, 1)
+        text, media = marked(str(prompt), media, media_marker)
         body["prompt"] = {
             "prompt_string": text,
             "multimodal_data": [base64.b64encode(item).decode() for item in media],
@@ -112,7 +126,9 @@ def completion_body(
     if not options.stop:
         del body["stop"]
     if fmt is not None:
-        body["json_schema"] = msgspec.Raw(fmt.schema) if fmt.schema else _ANY_OBJECT
+        body["json_schema"] = _schema(fmt)
+    if preserved_tokens:
+        body["preserved_tokens"] = list(preserved_tokens)
     if logprobs:
         body["n_probs"] = max(top_logprobs, 1)
     return msgspec.json.encode(body)
@@ -165,10 +181,7 @@ def template_body(
 
 
 def _response_format(fmt: Format) -> dict[str, Any]:
-    if fmt.schema is None:
-        return {"type": "json_object"}
-    schema = {"name": "schema", "schema": msgspec.Raw(fmt.schema)}
-    return {"type": "json_schema", "json_schema": schema}
+    return {"type": "json_schema", "json_schema": {"name": "schema", "schema": _schema(fmt)}}
 
 
 def _template_fields(think: Think | None, tools: Sequence[Tool] | None) -> dict[str, Any]:

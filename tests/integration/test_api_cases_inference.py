@@ -369,7 +369,7 @@ def test_a_chat_as_the_runner_gets_it(fake: FakeDaemon) -> None:
     assert (got["stream"], got["cache_prompt"]) == (True, True)
     assert (got["n_predict"], got["stop"], got["seed"]) == (7, ["end"], 5)
     assert (got["temperature"], got["n_keep"], got["repeat_last_n"]) == (0, 4, 64)
-    assert got["response_format"] == {"type": "json_object"}
+    assert got["response_format"]["json_schema"]["schema"]["type"] == "object"
     assert (got["logprobs"], got["top_logprobs"]) == (True, 3)
     assert "tools" not in got
     assert "chat_template_kwargs" not in got

@@ -32,6 +32,8 @@ from ollamad.wire import (
 
 OPTIONS = Options(num_ctx=2048)
 
+SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
 
 def completion(options: Options = OPTIONS, **kwargs: Any) -> dict[str, Any]:
     kwargs = {"num_ctx": 2048, "fmt": None, **kwargs}
@@ -110,16 +112,31 @@ def test_invalid_format(raw: str, shown: str) -> None:
 def test_format_json() -> None:
     fmt = checked_format(msgspec.Raw(b'"json"'))
     assert fmt == Format(None)
-    assert completion(fmt=fmt)["json_schema"] == {"type": "object"}
-    assert chat(fmt=fmt)["response_format"] == {"type": "json_object"}
+    schema = {"type": "object", "x-guidance": SPACING}
+    assert completion(fmt=fmt)["json_schema"] == schema
+    assert chat(fmt=fmt)["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "schema", "schema": schema},
+    }
 
 
 def test_a_schema_keeps_its_key_order() -> None:
     raw = b'{"type":"object","properties":{"z":{},"a":{}}}'
     fmt = checked_format(msgspec.Raw(raw))
-    assert raw in completion_body("p", OPTIONS, num_ctx=8, fmt=fmt)
+    assert raw[:-1] in completion_body("p", OPTIONS, num_ctx=8, fmt=fmt)
     body = chat_body([], OPTIONS, num_ctx=8, think=None, fmt=fmt)
-    assert b'"json_schema":{"name":"schema","schema":' + raw in body
+    assert b'"json_schema":{"name":"schema","schema":' + raw[:-1] in body
+
+
+@pytest.mark.parametrize("raw", ["{}", " { } ", '{"type":"object"}', '{"a":{}}\n'])
+def test_blanks_between_tokens_are_not_left_to_the_model(raw: str) -> None:
+    sent = completion(fmt=checked_format(msgspec.Raw(raw.encode())))["json_schema"]
+    assert sent == {**json.loads(raw), "x-guidance": SPACING}
+
+
+def test_spacing_of_the_clients_own_is_kept() -> None:
+    raw = b'{"type":"object","x-guidance":{"whitespace_flexible":true}}'
+    assert completion(fmt=checked_format(msgspec.Raw(raw)))["json_schema"] == json.loads(raw)
 
 
 def test_media_take_the_runners_marker() -> None:
