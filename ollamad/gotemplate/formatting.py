@@ -12,7 +12,7 @@ from ollamad.gotemplate.verbs import Flags, float_text, integer_text, pad, strin
 
 #: A text that functions would make longer than this is refused: doubling a variable again and again
 #: must not exhaust the memory. In characters.
-MAX_TEXT = 64 * 1024 * 1024
+MAX_TEXT = 16 * 1024 * 1024
 
 
 def limited(text: str) -> str:

@@ -27,7 +27,8 @@ from ollamad.gotemplate.values import final_text, is_int, is_true, printed, show
 #: How deep templates may call each other, how many rounds and calls there may be, and how long the
 #: text may become (in characters): whoever wrote a template must not stop the daemon with it.
 MAX_DEPTH = 100
-MAX_STEPS = 2_000_000
+MAX_STEPS = 1_000_000
+STEPS_OF_A_CALL = 10
 MAX_OUTPUT = 256 * 1024 * 1024
 
 
@@ -222,7 +223,7 @@ def _template(unit: Unit, node: nodes.TemplateNode) -> Execute:
             unit.fail(node, f"template {quote(node.name)} not defined")
         if frame.depth >= MAX_DEPTH:
             unit.fail(node, f"exceeded maximum template depth ({MAX_DEPTH})")
-        _count(unit, node, frame.run, 1)
+        _count(unit, node, frame.run, STEPS_OF_A_CALL)
         value = evaluate(frame, dot)
         variables = [UNDECLARED] * body.slots
         variables[0] = value
