@@ -116,13 +116,14 @@ class HarmonyParser(StagedParser):
         self._header_text = split.before
         header = read_header(("assistant " if self._is_open else "") + split.before)
         self._recipient = header.recipient
+        self._extra = "" if _is_role(header.role) else header.role
         if header.recipient and header.channel in ("analysis", "commentary"):
             # One stray word (the kind of content without its tag) is not worth showing.
-            self._extra = "" if _NAME.fullmatch(header.extra) else header.extra
+            if not _NAME.fullmatch(header.extra):
+                self._extra += " " + header.extra
             return self._go(self._tool_call)
         self._kind = Thinking if header.channel == "analysis" else Content
-        if not _is_role(header.role):
-            self._say(Content, header.role)
+        self._say(Content, self._extra)
         if not _NAME.fullmatch(header.recipient):
             self._say(Content, header.recipient)
         self._say(Content, header.extra)
@@ -162,7 +163,7 @@ class HarmonyParser(StagedParser):
             raw = self._header_text.lstrip() + _MESSAGE + text + _END * bool(split)
             self._say(Content, raw)
         else:
-            self._say(Content, self._extra)
+            self._say(Content, self._extra.strip())
             name = self._recipient.removeprefix(_PREFIX)
             self._events.append(Call(self._names.get(name, name), arguments))
         return split is not None and self._to_gap()
