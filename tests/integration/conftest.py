@@ -13,9 +13,10 @@ from support.models import smollm2
 
 @pytest.fixture(scope="session")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon that has ``smollm2``; shared, so leave it as you found it."""
+    """A daemon that has ``smollm2``, which uses its own chat template; shared, so leave it as you
+    found it."""
     gguf = smollm2()
-    with running(tmp_path_factory.mktemp("daemon")) as daemon:
+    with running(tmp_path_factory.mktemp("daemon"), {"OLLAMA_GO_TEMPLATE": "0"}) as daemon:
         daemon.create("smollm2", gguf)
         yield daemon
 

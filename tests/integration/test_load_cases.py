@@ -63,6 +63,10 @@ def two_slots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         stage.compose("vision", stage.file("vision", **blocks), stage.projector())
         stage.compose("adapted", stage.file("m", **blocks), adapters=stage.adapter())
         stage.add("mtp", llama__nextn_predict_layers=1)
+        stage.compose("templated", stage.file("templated", **blocks), template="{{ .Prompt }}")
+        stage.compose("named", stage.file("named", **blocks), renderer="qwen3-coder")
+        richer = stage.file("richer", tokenizer__chat_template="{{ tools }}", **blocks)
+        stage.compose("richer", richer, template="{{ .Prompt }}")
         main = stage.file("main")
         drafts = {
             "dflash": stage.file("dflash", "dflash"),
@@ -120,6 +124,11 @@ FLAGS: list[Case] = [
     ("vision", {"num_gpu": 31},
      f"-c 8192 -np 2 --mmproj P --load-mode none {BATCH} -ngl 31 {SHIFT}"),
     ("vision", {"num_ctx": 128}, f"-c 4096 -np 2 --mmproj P --load-mode none {SMALL} {SHIFT}"),
+    ("templated", {},
+     f"-c 8192 -np 2 --no-jinja --chat-template chatml --load-mode none {BATCH} {SHIFT}"),
+    ("named", {},
+     f"-c 8192 -np 2 --no-jinja --chat-template chatml --load-mode none {BATCH} {SHIFT}"),
+    ("richer", {}, f"{M} {SHIFT}"),
     ("adapted", {}, f"-c 8192 -np 2 --lora P --load-mode none {BATCH} {SHIFT}"),
     ("mtp", {}, f"{M} {SHIFT}"),
     ("mtp", {"draft_num_predict": 4},
