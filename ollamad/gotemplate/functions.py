@@ -63,7 +63,7 @@ def _equal(first: object, second: object) -> bool:
         return first == second
     if isinstance(first, list | dict) or isinstance(second, list | dict):
         if type_name(first) == type_name(second):
-            raise CallError(f"non-comparable type {sprintf('%s', [first])}: {type_name(first)}")
+            raise CallError(f"non-comparable type {sprintf('%s', [second])}: {type_name(first)}")
         raise CallError(
             f"non-comparable types {sprintf('%s', [first])}: {type_name(first)}, "
             f"{type_name(second)}: {shown(second)}"

@@ -178,8 +178,7 @@ class _Lexer:
             return self._quoted(start, character)
         if character == "$":
             return self._name(start, Kind.VARIABLE)
-        digit_follows = text[start + 1 : start + 2] in tuple("0123456789")
-        if character == "." and not digit_follows:
+        if character == "." and text[start + 1 : start + 2] not in ("", *"0123456789"):
             return self._name(start, Kind.FIELD)
         if character in "+-.0123456789":
             return self._number(start)

@@ -83,8 +83,8 @@ _TYPES: tuple[tuple[type, str], ...] = (
 
 
 def is_true(value: object) -> bool:
-    """Not empty: objects always, the rest unless zero or of length zero."""
-    return isinstance(value, GoStruct) or bool(value)
+    """Not empty: objects with fields always, the rest unless zero or of length zero."""
+    return bool(value)
 
 
 def is_int(value: object) -> bool:

@@ -9,6 +9,7 @@ from ollamad.gotemplate.template import parse
 
 SYNTAX = [
     ("{{ .s", "unclosed action"),
+    ("{{ .", 'illegal number syntax: "."'),
     ("{{ if .t }}x", "unexpected EOF"),
     ("{{ end }}", "unexpected {{end}}"),
     ("{{ else }}", "unexpected {{else}}"),
@@ -106,6 +107,12 @@ RUN = [
     ("{{$x := .s}}{{$x.y}}", "1:16", "$x.y", "can't evaluate field y in type string"),
     ("{{range .nl}}{{.x}}{{end}}", "1:15", ".x", "nil pointer evaluating interface {}.x"),
     ("{{range $a := .nl}}{{$a.x}}{{end}}", "1:23", "$a.x", "nil pointer evaluating interface {}.x"),
+    (
+        "{{range .l}}{{with .}}{{.x}}{{end}}{{end}}",
+        "1:24",
+        ".x",
+        "can't evaluate field x in type string",
+    ),
     ("{{range 3}}{{.x}}{{end}}", "1:13", ".x", "can't evaluate field x in type int"),
     (
         '{{ (index .m "k").z.y }}',
@@ -264,6 +271,12 @@ RUN = [
         "eq .l .em",
         "error calling eq: non-comparable types [x y z]: []interface {},"
         " map[string]interface {}: map[]",
+    ),
+    (
+        "{{eq .em .m.k}}",
+        "1:2",
+        "eq .em .m.k",
+        "error calling eq: non-comparable type map[z:%!s(float64=1)]: map[string]interface {}",
     ),
     ("{{eq 1}}", "1:2", "eq 1", "error calling eq: missing argument for comparison"),
     ("{{lt .n 1}}", "1:2", "lt .n 1", "error calling lt: invalid type for comparison"),

@@ -41,7 +41,8 @@ CASES = [
     ("{{le 1 1}}{{gt 2 1}}{{ge 1 2}}{{lt `a` `b`}}", "truetruefalsetrue"),
     # Bytes of one character that come together are that character again.
     ("{{$h := slice .u 0 2}}{{$h}}{{slice .u 2}}", "héllo"),
-    ("{{print (slice .u 0 2) (slice .u 2) | len}}", "6"),
+    ("{{print (slice .u 0 2) (slice .u 2) | eq .u}}", "true"),
+    ("a {{- 1 \n\t -}} \n b", "a1b"),
     ("{{slice .u 0 2}}!", "h\ufffd!"),
     (r'{{"\xc3\xa9"}}{{"\xff"}}{{len "\xff"}}', "é\ufffd1"),
     ('{{html 1 2 "a" "b" 3}}{{html nil 1}}{{html}}', "1 2ab3&lt;no value&gt;1"),
@@ -59,6 +60,14 @@ CASES = [
 @pytest.mark.parametrize(("template", "expected"), CASES)
 def test_output(template: str, expected: str) -> None:
     assert run(template) == expected
+
+
+def test_maps_print_and_iterate_sorted() -> None:
+    values = {"b": 1.0, "a": {"d": None, "c": True}}
+    assert run("{{.x}}", x=values) == "map[a:map[c:true d:<nil>] b:1]"
+    assert run("{{range $k, $v := .x}}{{$k}}{{end}}{{printf `%v` .x}}", x=values) == (
+        "abmap[a:map[c:true d:<nil>] b:1]"
+    )
 
 
 def test_and_and_or_evaluate_nothing_once_decided() -> None:
