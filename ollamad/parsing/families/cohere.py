@@ -13,7 +13,6 @@ from ollamad.parsing.events import Call, Content, Event, ParserFactory, Thinking
 from ollamad.parsing.families.stages import StagedParser
 from ollamad.parsing.start import continues_answer
 from ollamad.parsing.values import read_json
-from ollamad.parsing.withholding import first_tag
 from ollamad.wire import Message, Think
 
 _THINK, _THINK_END = "<|START_THINKING|>", "<|END_THINKING|>"
@@ -63,7 +62,7 @@ class CohereParser(StagedParser):
         return self._go(self._content, skip_space=tag not in (_TEXT, _RESPONSE))
 
     def _action(self, done: bool) -> bool:
-        split = first_tag(self._buffer, (_ACTION_END,))
+        split = self._await((_ACTION_END,))
         if split is None and not done:
             return False
         text = split.before if split else self._buffer

@@ -13,7 +13,6 @@ from ollamad.parsing.call_objects import read_object
 from ollamad.parsing.events import Call, Content, ParserFactory, Thinking
 from ollamad.parsing.families.stages import StagedParser
 from ollamad.parsing.start import continues_answer, thinking_is_on
-from ollamad.parsing.withholding import first_tag
 from ollamad.wire import Message, Think
 
 _THINK_END = "</think>"
@@ -67,7 +66,7 @@ class DeepseekParser(StagedParser):
         return tag is not None and self._go(self._content, skip_space=True)
 
     def _call(self, done: bool) -> bool:
-        split = first_tag(self._buffer, (_CALL_END, _CALL, _CALLS_END))
+        split = self._await((_CALL_END, _CALL, _CALLS_END))
         if split is None and not done:
             return False
         text = split.before if split else self._buffer

@@ -18,7 +18,7 @@ from ollamad.parsing.families.glimmer_call import (
     read_block,
 )
 from ollamad.parsing.families.stages import StagedParser
-from ollamad.parsing.withholding import first_tag, may_begin, partial_tag
+from ollamad.parsing.withholding import may_begin, partial_tag
 from ollamad.wire import Message, Think
 
 _START, _MESSAGE = "<|start|>assistant", "<|message|>"
@@ -48,7 +48,7 @@ class GlimmerParser(StagedParser):
         self._stage = self._header
 
     def _header(self, done: bool) -> bool:
-        split = first_tag(self._buffer, (_MESSAGE, *_ENDS))
+        split = self._await((_MESSAGE, *_ENDS))
         if split is None and not done:
             return False
         text = split.before if split else self._buffer
@@ -120,15 +120,14 @@ class GlimmerParser(StagedParser):
         return len(text) - partial_tag(text, (*_ENDS, _START))
 
     def _block(self, done: bool) -> bool:
-        close = self._buffer.find(BLOCK_END)
-        if close < 0:
+        split = self._await((BLOCK_END,))
+        if split is None:
             if not done:
                 return False
             self._say(Content, self._gap + BLOCK)
             self._buffer = self._buffer[len(BLOCK) :]
             return self._go(self._body)
-        close += len(BLOCK_END)
-        text, rest = self._buffer[:close], self._buffer[close:]
+        text, rest = split.before + BLOCK_END, split.after
         alone = True
         if self._recipient is None:
             # To the user a block may be shown rather than called: then there is text behind it.

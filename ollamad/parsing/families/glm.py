@@ -11,7 +11,7 @@ from ollamad.parsing.declared import is_satisfied
 from ollamad.parsing.events import Call, Content, ParserFactory, Thinking
 from ollamad.parsing.families.glm_call import read_glm_call
 from ollamad.parsing.families.stages import StagedParser
-from ollamad.parsing.withholding import first_tag, may_begin, partial_tag, remainder
+from ollamad.parsing.withholding import may_begin, partial_tag, remainder
 from ollamad.wire import Message, Think
 
 _THINK, _THINK_END = "<think>", "</think>"
@@ -57,7 +57,7 @@ class GlmOcrParser(StagedParser):
         return tag is not None and self._go(self._call)
 
     def _call(self, done: bool) -> bool:
-        split = first_tag(self._buffer, (_CALL_END,))
+        split = self._await((_CALL_END,))
         if split is not None:
             self._buffer = split.after
             try:

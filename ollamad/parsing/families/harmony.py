@@ -18,7 +18,7 @@ from ollamad.parsing.events import Call, Content, ParserFactory, Thinking
 from ollamad.parsing.families.harmony_names import convert_names
 from ollamad.parsing.families.stages import StagedParser
 from ollamad.parsing.start import continues_answer
-from ollamad.parsing.withholding import first_tag, partial_tag
+from ollamad.parsing.withholding import partial_tag
 from ollamad.wire import Message, Think, Tool
 
 _START, _END, _MESSAGE = "<|start|>", "<|end|>", "<|message|>"
@@ -103,7 +103,7 @@ class HarmonyParser(StagedParser):
             self._stage = self._content
 
     def _header(self, done: bool) -> bool:
-        split = first_tag(self._buffer, (_MESSAGE, _START, _END))
+        split = self._await((_MESSAGE, _START, _END))
         if split is None:
             if done:
                 self._say_unless_header(self._buffer)
@@ -153,7 +153,7 @@ class HarmonyParser(StagedParser):
         return tag is not None and self._to_gap()
 
     def _tool_call(self, done: bool) -> bool:
-        split = first_tag(self._buffer, (_END,))
+        split = self._await((_END,))
         if split is None and not done:
             return False
         text = split.before if split else self._buffer

@@ -15,7 +15,7 @@ from ollamad.parsing.events import Call, Content, ParserFactory, Thinking
 from ollamad.parsing.families.laguna_call import ALIASES, read_bare_call, read_laguna_call
 from ollamad.parsing.families.stages import StagedParser
 from ollamad.parsing.start import thinking_is_on
-from ollamad.parsing.withholding import first_tag, may_begin
+from ollamad.parsing.withholding import may_begin
 from ollamad.wire import Message, Think
 
 _THINK, _THINK_END = "<think>", "</think>"
@@ -76,7 +76,7 @@ class PoolsideParser(StagedParser):
         return self._go(self._line_start, skip_space=True)
 
     def _hiding(self, done: bool) -> bool:
-        split = first_tag(self._buffer, (_THINK_END, _CALL))
+        split = self._await((_THINK_END, _CALL))
         if split is None:
             if done:
                 self._say(Content, _THINK + self._buffer)
@@ -115,7 +115,7 @@ class PoolsideParser(StagedParser):
         return self._open(tag)
 
     def _call(self, done: bool) -> bool:
-        split = first_tag(self._buffer, (_CALL_END,))
+        split = self._await((_CALL_END,))
         if split is None and not done:
             return False
         text = split.before if split else self._buffer
@@ -161,7 +161,7 @@ class PoolsideParser(StagedParser):
         return self._go(self._line_start, skip_space=True)
 
     def _user(self, done: bool) -> bool:
-        split = first_tag(self._buffer, (_USER_END,))
+        split = self._await((_USER_END,))
         text = split.before if split else self._buffer
         if not self._may_call(text.lstrip()):
             return self._release("")

@@ -12,7 +12,7 @@ from ollamad.parsing.events import Call, Content, ParserFactory, Thinking
 from ollamad.parsing.families.stages import StagedParser
 from ollamad.parsing.python_call import UnfinishedError, read_call
 from ollamad.parsing.start import continues_answer, thinking_is_on
-from ollamad.parsing.withholding import first_tag, may_begin
+from ollamad.parsing.withholding import may_begin
 from ollamad.wire import Message, Think
 
 _THINK, _THINK_END = "<think>", "</think>"
@@ -60,7 +60,7 @@ class Lfm2Parser(StagedParser):
         return tag is not None and self._go(self._block)
 
     def _block(self, done: bool) -> bool:
-        split = first_tag(self._buffer, (_CALLS_END,))
+        split = self._await((_CALLS_END,))
         if split is None:
             if done:
                 self._say(Content, self._gap + _CALLS + self._buffer)

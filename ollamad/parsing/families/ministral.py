@@ -12,7 +12,6 @@ from ollamad.parsing.call_objects import ObjectScanner, read_object
 from ollamad.parsing.declared import find_tool
 from ollamad.parsing.events import Call, Content, ParserFactory, Thinking
 from ollamad.parsing.families.stages import StagedParser
-from ollamad.parsing.withholding import first_tag
 
 _CALL, _ARGUMENTS = "[TOOL_CALLS]", "[ARGS]"
 _THINK, _THINK_END = "[THINK]", "[/THINK]"
@@ -38,7 +37,7 @@ class MinistralParser(StagedParser):
         return False
 
     def _name(self, done: bool) -> bool:
-        split = first_tag(self._buffer, (_ARGUMENTS, _CALL, _THINK))
+        split = self._await((_ARGUMENTS, _CALL, _THINK))
         if split is not None and split.tag == _ARGUMENTS:
             self._head, self._buffer = split.before, split.after
             self._scanner = ObjectScanner(0)

@@ -12,7 +12,6 @@ from ollamad.parsing.events import Call, Content, ParserFactory, Thinking
 from ollamad.parsing.families.stages import StagedParser
 from ollamad.parsing.python_call import read_call
 from ollamad.parsing.start import continues_answer
-from ollamad.parsing.withholding import first_tag
 from ollamad.wire import Message, Think
 
 _CALLS, _CALLS_END = "<function_calls>", "</function_calls>"
@@ -29,7 +28,7 @@ class Olmo3Parser(StagedParser):
         return tag is not None and self._go(self._block)
 
     def _block(self, done: bool) -> bool:
-        split = first_tag(self._buffer, (_CALLS_END,))
+        split = self._await((_CALLS_END,))
         if split is None:
             if done:
                 self._say(Content, _CALLS + self._buffer)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from ollamad.parsing.events import Content, Event, Thinking
-from ollamad.parsing.withholding import Held, first_tag, hold, hold_tag, remainder
+from ollamad.parsing.withholding import Held, Split, first_tag, hold, hold_tag, remainder
 from ollamad.wire import Message, Think, Tool
 
 #: Reads what it can of the buffer; true if it, or the stage it has set, can read on at once.
@@ -32,6 +32,7 @@ class StagedParser:
         self._stage: Stage = self._content
         self._skips_space = False
         self._gap = ""  # whitespace dropped before the last tag, put back if it begins no call
+        self._searched = 0  # so much of the buffer holds none of the tags awaited
         self._events: list[Event] = []
 
     def start(
@@ -73,11 +74,25 @@ class StagedParser:
         """Go to ``stage``; with ``skip_space`` the whitespace before it is dropped. True."""
         self._stage = stage
         self._skips_space = skip_space
+        self._searched = 0
         return True
 
     def _say(self, kind: type[Content] | type[Thinking], text: str) -> None:
         if text:
             self._events.append(kind(text))
+
+    def _await(self, tags: Sequence[str]) -> Split | None:
+        """The buffer split at the first of ``tags``; of a growing one only the new end is searched.
+
+        For a stage that leaves the buffer as it is until a tag has come.
+        """
+        at = max(0, self._searched - max(map(len, tags)))
+        split = first_tag(self._buffer[at:], tags)
+        if split is None:
+            self._searched = len(self._buffer)
+            return None
+        self._searched = 0
+        return split._replace(before=self._buffer[:at] + split.before)
 
     def _stream(
         self,

@@ -58,6 +58,11 @@ def action(text: str) -> str:
             [Content(action('[{"tool_name":"f","parameters":[1]}]'))],
         ),
         (
+            action('[{"tool_name":"f","arguments":{"a":1}}]'),
+            False,
+            [Content(action('[{"tool_name":"f","arguments":{"a":1}}]'))],
+        ),
+        (
             "<|START_TEXT|>a" + action('[{"tool_name":"f"}]'),
             False,
             [Content("a"), Call("f", {})],

@@ -45,6 +45,7 @@ PARIS = Call("get_weather", {"city": "Paris", "days": 2})
             False,
             [Content(f"{CALL}f{SEP}{{z")],
         ),
+        (f"{CALLS}{CALL}f{WEATHER_CALL}", False, [Content(f"{CALL}f"), PARIS]),
         (f"{CALLS}{WEATHER_CALL}{CALL}f{SEP}", False, [PARIS, Content(f"{CALL}f{SEP}")]),
         ("a <｜tool", False, [Content("a <｜tool")]),
     ],

@@ -9,6 +9,12 @@ from ollamad.parsing.events import Call, Content, Event, Thinking
 from ollamad.parsing.families.glimmer_call import addressed_tool, read_block
 from ollamad.wire import Think, Tool, ToolFunction, ToolFunctionParameters
 
+MAIL = Tool(
+    type="function",
+    function=ToolFunction(
+        name="mail.send", parameters=ToolFunctionParameters(type="object", properties=None)
+    ),
+)
 CITY = '<atem:parameter name="city">Paris</atem:parameter>\n'
 
 
@@ -88,6 +94,7 @@ DAYS = '<atem:parameter name="days">2</atem:parameter>\n'
         ("plain text", True, [Content("plain text")]),
         ("plain text<|message|>a", True, [Content("plain texta")]),
         ("plain<|eot|><|start|>assistant to=user<|message|>a", True, [Content("plaina")]),
+        ("plain<|start|>assistant to=user<|message|>a", True, [Content("plaina")]),
         (" to=user<|message|>a<|eom|><|start|>assistant", True, [Content("a")]),
         (" to=user<|message|>a<|eo", True, [Content("a<|eo")]),
     ],
@@ -138,10 +145,14 @@ def test_a_message_tag_in_the_invoked_name_is_ignored() -> None:
     ],
 )
 def test_namespaces(recipient: str, expected: Any) -> None:
-    mail = Tool(
-        type="function",
-        function=ToolFunction(
-            name="mail.send", parameters=ToolFunctionParameters(type="object", properties=None)
-        ),
-    )
-    assert addressed_tool(recipient, [WEATHER, mail]) == expected
+    assert addressed_tool(recipient, [WEATHER, MAIL]) == expected
+
+
+def test_a_message_to_one_tool_does_not_call_another() -> None:
+    text = " to=get_weather<|message|>" + block("", name="mail.send")
+    assert events_of("glimmer", text, tools=[WEATHER, MAIL]) == [
+        Content(block("", name="mail.send"))
+    ]
+    assert events_of("glimmer", text.replace("get_weather", "mail.mail.send"), tools=[MAIL]) == [
+        Call("mail.send", {})
+    ]

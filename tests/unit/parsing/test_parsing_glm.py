@@ -52,6 +52,7 @@ def test_cases(name: str, text: str, think: Think | None, expected: list[Event])
         # Not all is there, or not to be believed.
         (f"get_weather{DAYS}</tool_ca", None),
         (f"x{DAYS}", None),
+        ("get_weather<arg_key>city<arg_value>Paris</arg_value>", None),
         (f"get_weather{CITY}<arg_key>days", None),
         (f"get_weather{CITY}<arg_key>days</arg_key>", None),
         (f"get_weather{CITY}<arg_key></arg_key><arg_value>x</arg_value>", None),

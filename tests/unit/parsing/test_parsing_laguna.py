@@ -118,7 +118,9 @@ def without_gaps(events: list[Event]) -> list[Event]:
     ]
 
 
-def test_json_that_is_no_call_is_streamed() -> None:
+def test_what_is_no_call_is_streamed() -> None:
+    parser = started("laguna", think=False)
+    assert merged(parser.feed("<user>hello")) == [Content("<user>hello")]
     parser = started("laguna", think=False)
     assert merged(parser.feed('{"answer": [1')) == [Content('{"answer": [1')]
 
@@ -156,6 +158,7 @@ def test_call_text(text: str, name: str, arguments: dict[str, Any]) -> None:
         '{"name": ""}',
         '{"arguments": {}}',
         '{"name": "f", "arguments": [1]}',
+        '{"name": "f", "other": {"a": 1}}',
         "f [1]",
         "f <arg_key>a</arg_key>",
         "f <arg_key>a</arg_key><arg_value>1</arg_value> x",

@@ -3,7 +3,7 @@
 import pytest
 from support.answers import events_of, started
 
-from ollamad.parsing.events import Call, Content, Event, Thinking
+from ollamad.parsing.events import Call, Content, Event, Thinking, merged
 from ollamad.wire import Message, Think
 
 
@@ -71,7 +71,17 @@ def test_an_answer_that_is_a_list_of_calls(text: str, expected: list[Event]) -> 
         assert events_of("lfm2", text, tools=()) == [Content(text.rstrip())]
 
 
+def test_without_tools_whitespace_after_thinking_is_dropped() -> None:
+    text = "<think>a</think>\n\nb"
+    assert events_of("lfm2-thinking", text, tools=()) == [Thinking("a"), Content("b")]
+
+
 def test_prose_that_begins_like_a_call_is_not_held_to_the_end() -> None:
+    parser = started("lfm2")
+    pieces = ("get_weather(", "city", ") is a", " function", " that tells")
+    assert merged(event for piece in pieces for event in parser.feed(piece)) == [
+        Content("get_weather(city) is a function that tells")
+    ]
     parser = started("lfm2")
     assert parser.feed("get_weather(city) is a function") == [
         Content("get_weather(city) is a function")
