@@ -17,6 +17,7 @@ from ollamad.inference.rendered import (
     fitted_rendered,
     prompter_of,
     ready_prompt,
+    without_doubled_bos,
 )
 from ollamad.inference.run import pieces
 from ollamad.inference.services import (
@@ -205,8 +206,7 @@ class _Run:
             truncate=request.truncate,
         )
         text, media = prompter.prompt(kept, tools=choice.tools, think=choice.think)
-        if model.adds_bos:
-            text = prompter.without_leading_bos(text)
+        text = without_doubled_bos(model, text)
         prompt = await ready_prompt(
             lease,
             text,

@@ -17,6 +17,8 @@ from ollamad.inference.rendered import (
     parsed,
     prompter_of,
     ready_prompt,
+    today,
+    without_doubled_bos,
 )
 from ollamad.inference.services import (
     Services,
@@ -153,8 +155,7 @@ class _Run:
         text, media, dropped = await self._text(lease, choice.think)
         if request.context is not None and not request.raw:
             text = await lease.runner.client.detokenize(request.context) + text
-        if model.adds_bos:
-            text = prompter_of(model).without_leading_bos(text)
+        text = without_doubled_bos(model, text)
         prompt = await ready_prompt(
             lease,
             text,
@@ -185,7 +186,11 @@ class _Run:
             return request.prompt, request.images or (), 0
         template = parsed(request.template) if request.template else model.template
         if request.suffix:
-            return template.render_infill(request.prompt, request.suffix, think=think), (), 0
+            return (
+                template.render_infill(request.prompt, request.suffix, think=think, today=today()),
+                (),
+                0,
+            )
         conversation = generate_conversation(
             request.prompt,
             images=request.images,
@@ -194,7 +199,7 @@ class _Run:
             has_context=request.context is not None,
         )
         if request.template:
-            text = template.render(conversation, tools=[], think=think)
+            text = template.render(conversation, tools=[], think=think, today=today())
             return text, request.images or (), 0
         if not model.is_rendered and model.chat_template:
             conversation, dropped = await fitted(

@@ -5,6 +5,7 @@ Source: prompting.md 1.5 to 1.8, 5.2; http-api.md 8.4 and 8.5.
 
 from __future__ import annotations
 
+import datetime
 import secrets
 import string
 import time
@@ -23,7 +24,8 @@ from ollamad.parsing.answer import AnswerParser, ConstraintPoint, Pieces
 from ollamad.parsing.stream import CompletionStream, Final, Piece
 from ollamad.prompting.messages import IMAGE_TOKENS, Cut, image_count
 from ollamad.prompting.prompter import Prompter
-from ollamad.prompting.renderers.registry import find_renderer
+from ollamad.prompting.renderers.conversation import Renderer
+from ollamad.prompting.renderers.registry import find_renderer, renderer_names
 from ollamad.prompting.requests import Format, completion_body
 from ollamad.prompting.template import Template, parse_template
 from ollamad.runners.process import Runner
@@ -40,16 +42,37 @@ def new_call_id() -> str:
     return "call_" + "".join(secrets.choice(_ID_LETTERS) for _ in range(8))
 
 
+def today() -> datetime.date:
+    """The local date, which templates write."""
+    return datetime.date.today()
+
+
+def without_doubled_bos(model: KnownModel, prompt: str) -> str:
+    """``prompt`` without the BOS that the tokenizer adds by itself (prompting.md 1.7)."""
+    if not model.adds_bos:
+        return prompt
+    known = model.renderer in renderer_names()
+    bos = renderer_of(model).leading_bos if known else ""
+    return prompt[len(bos) :] if bos and prompt.startswith(bos) else prompt.removeprefix("<bos>")
+
+
+def renderer_of(model: KnownModel) -> Renderer:
+    """The model's named renderer. Raises OllamadError (500) for an unknown one."""
+    return find_renderer(
+        model.renderer,
+        model_names=(model.short_name, model.name.full),
+        parameter_size=model.stored.config.model_type,
+    )
+
+
 def prompter_of(model: KnownModel) -> Prompter:
     """What makes this model's prompts. Raises OllamadError (500) for an unknown renderer."""
-    renderer = None
-    if model.renderer:
-        renderer = find_renderer(
-            model.renderer,
-            model_names=(model.short_name, model.name.full),
-            parameter_size=model.stored.config.model_type,
-        )
-    return Prompter(model.template, renderer, single_image="mllama" in model.families)
+    return Prompter(
+        model.template,
+        renderer_of(model) if model.renderer else None,
+        single_image="mllama" in model.families,
+        today=datetime.date.today(),
+    )
 
 
 def parsed(text: str) -> Template:

@@ -7,24 +7,26 @@ make sense of comes out as content. Source: renderers-and-parsers.md 1.5, prompt
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Protocol
+
+import msgspec
 
 from ollamad.wire import Message, Think, Tool
 
 
-class Content(NamedTuple):
+class Content(msgspec.Struct, frozen=True):
     """Text of the answer."""
 
     text: str
 
 
-class Thinking(NamedTuple):
+class Thinking(msgspec.Struct, frozen=True):
     """Text of the reasoning before, or between, the answer."""
 
     text: str
 
 
-class Call(NamedTuple):
+class Call(msgspec.Struct, frozen=True):
     """One tool call; ``arguments`` in the model's order."""
 
     name: str

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ollamad.errors import BadRequest
+from ollamad.prompting.day import Day
 from ollamad.prompting.image_tags import tagged
 from ollamad.prompting.renderers.conversation import Conversation, Renderer
 from ollamad.prompting.template import Template
@@ -17,11 +18,12 @@ from ollamad.wire import Message, Think, Tool
 
 @dataclass(frozen=True, slots=True)
 class Prompter:
-    """Of one model. ``single_image``: it takes one image a message (family ``mllama``)."""
+    """Of one model, on one day. ``single_image``: one image a message (family ``mllama``)."""
 
     template: Template
     renderer: Renderer | None = None
     single_image: bool = False
+    today: Day | None = None
 
     def measured(
         self, messages: Sequence[Message], *, tools: Sequence[Tool] | None, think: Think | None
@@ -29,9 +31,9 @@ class Prompter:
         """The text whose tokens count against the context: the prompt without image tags."""
         if self.renderer is not None:
             return self.renderer.render(
-                Conversation(messages, tools or (), think, tag_images=False)
+                Conversation(messages, tools or (), think, False, self.today)
             )
-        return self.template.render(messages, tools=tools, think=think)
+        return self.template.render(messages, tools=tools, think=think, today=self.today)
 
     def prompt(
         self, messages: Sequence[Message], *, tools: Sequence[Tool] | None, think: Think | None
@@ -47,15 +49,10 @@ class Prompter:
             )
         if self.renderer is not None:
             places = self.renderer.places_images
-            text = self.renderer.render(Conversation(messages, tools or (), think, places))
+            text = self.renderer.render(
+                Conversation(messages, tools or (), think, places, self.today)
+            )
             media = [item for m in messages for item in m.images or ()] if places else []
             return text, media
         with_tags, media = tagged(messages)
-        return self.template.render(with_tags, tools=tools, think=think), media
-
-    def without_leading_bos(self, prompt: str) -> str:
-        """``prompt`` without the BOS that the tokenizer adds by itself (1.7)."""
-        bos = self.renderer.leading_bos if self.renderer is not None else ""
-        if bos and prompt.startswith(bos):
-            return prompt[len(bos) :]
-        return prompt.removeprefix("<bos>")
+        return self.template.render(with_tags, tools=tools, think=think, today=self.today), media

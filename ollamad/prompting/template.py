@@ -14,17 +14,18 @@ from ollamad.gotemplate.errors import TemplateRunError, TemplateSyntaxError
 from ollamad.gotemplate.nodes import ActionNode, CommandNode, FieldNode, ListNode, PipeNode
 from ollamad.gotemplate.template import Parsed, parse
 from ollamad.prompting import tags
+from ollamad.prompting.day import Day
 from ollamad.prompting.legacy import Turn, cut_after_response, render_turns
 from ollamad.prompting.template_data import MessageData, MessagesData, ToolsData, collated
-from ollamad.prompting.template_functions import FUNCTIONS, Day, on
+from ollamad.prompting.template_functions import FUNCTIONS, on
 from ollamad.wire import Message, Think, Tool
 
-__all__ = ["Day", "Template", "TemplateSyntaxError", "parse_template"]
+__all__ = ["Template", "TemplateSyntaxError", "parse_template"]
 
 _TOOL_RESULTS = ('eq .Role "tool"', "tool_response", "TOOL_RESULTS")
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def parse_template(text: str) -> Template:
     """The template that ``text`` is; an action that prints the response is added at its end if it
     has neither messages nor a response.

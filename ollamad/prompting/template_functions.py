@@ -9,23 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
 
 from ollamad.gotemplate.errors import CallError
 from ollamad.gotemplate.functions import BUILTINS, Function
+from ollamad.prompting.day import Day
 from ollamad.prompting.template_data import PropertyData, json_of
-
-
-class Day(Protocol):
-    """A calendar day: what a template needs of ``datetime.date``."""
-
-    def isoformat(self) -> str: ...
-
-    def toordinal(self) -> int: ...
-
-    @classmethod
-    def fromordinal(cls, ordinal: int, /) -> Day: ...
-
 
 _today: ContextVar[Day | None] = ContextVar("today", default=None)
 

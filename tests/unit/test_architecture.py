@@ -47,6 +47,7 @@ PURE = (
     "prompting",
     "modelfile",
     "gguf",
+    "gotemplate",
     "settings",
     "environment",
     "host",

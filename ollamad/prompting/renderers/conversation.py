@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from ollamad.prompting.day import Day
 from ollamad.wire import Message, Think, Tool
 
 
@@ -13,13 +14,14 @@ class Conversation(NamedTuple):
 
     ``think`` is absent (``None``), off, on or a level: families treat the first two differently.
     ``tag_images``: write ``[img-N]`` where images stand; false while tokens are counted
-    (prompting.md 5.2).
+    (prompting.md 5.2). ``today``: the local date, for families that write it.
     """
 
     messages: Sequence[Message]
     tools: Sequence[Tool]
     think: Think | None
     tag_images: bool
+    today: Day | None = None
 
 
 #: Raises OllamadError (500) for a conversation that the family's format has no place for.

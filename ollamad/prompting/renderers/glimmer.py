@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import date
+from collections.abc import Sequence
 from typing import Any
 
+from ollamad.prompting.day import Day
 from ollamad.prompting.renderers.conversation import Conversation, Renderer
 from ollamad.prompting.renderers.forms import (
     number_text,
@@ -65,18 +65,7 @@ that can span
 </atem:function_calls>"""
 
 
-def renderer(today: Callable[[], date]) -> Renderer:
-    """The renderer; ``today`` gives the date for the system text that stands in for a missing
-    one.
-    """
-
-    def render(conversation: Conversation) -> str:
-        return _render(conversation, today)
-
-    return Renderer("glimmer", render, leading_bos=_BOS, places_images=True)
-
-
-def _render(conversation: Conversation, today: Callable[[], date]) -> str:
+def _render(conversation: Conversation) -> str:
     messages, tools = conversation.messages, conversation.tools
     contents = tagged_contents(messages, tag=conversation.tag_images)
     namespaces = list(dict.fromkeys(tool.function.name.partition(".")[0] for tool in tools))
@@ -90,7 +79,7 @@ def _render(conversation: Conversation, today: Callable[[], date]) -> str:
 
     prompt = [_BOS]
     if not any(message.role == "system" for message in messages):
-        text = _default_system(today()) + _strength(conversation.think)
+        text = _default_system(conversation.today) + _strength(conversation.think)
         prompt.append(_message("system", text + shared))
     for index, (message, content) in enumerate(zip(messages, contents, strict=True)):
         if message.role == "system":
@@ -117,12 +106,9 @@ def _message(header: str, body: str, end: str = _END_OF_TURN) -> str:
 # --- system ---------------------------------------------------------------------------------------
 
 
-def _default_system(today: date) -> str:
-    return (
-        "You are a helpful AI assistant.\n"
-        "Knowledge cutoff: 2026-01-04.\n"
-        f"Current date: {today.isoformat()}."
-    )
+def _default_system(today: Day | None) -> str:
+    text = "You are a helpful AI assistant.\nKnowledge cutoff: 2026-01-04."
+    return text if today is None else f"{text}\nCurrent date: {today.isoformat()}."
 
 
 def _with_strength(text: str, think: Think | None) -> str:
@@ -191,5 +177,4 @@ def _value(value: Any) -> str:
     return spaced_raw(with_sorted_keys(value))
 
 
-# The reference writes the date of the server's place.
-RENDERERS = (renderer(date.today),)
+RENDERERS = (Renderer("glimmer", _render, leading_bos=_BOS, places_images=True),)

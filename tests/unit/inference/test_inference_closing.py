@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from ollamad.inference import chat, generate
+from ollamad.prompting.template import parse_template
 from ollamad.scheduler.options import Options
 from ollamad.timestamps import UtcClock
 from ollamad.wire import ChatRequest, GenerateRequest, Message
 
+COMPLETION = b'{"content":"a"}'
 CHAT = b'{"choices":[{"delta":{"content":"a"}}]}'
 
 
@@ -47,9 +49,20 @@ class Stage:
 
 
 def answer(kind: str, services: Any) -> Any:
-    common = (SimpleNamespace(adds_bos=False), SimpleNamespace(context_shift=True))
+    model = SimpleNamespace(
+        adds_bos=False,
+        chat_template="",
+        families=(),
+        is_rendered=kind == "rendered chat",
+        parser="",
+        renderer="",
+        stored=SimpleNamespace(projector_paths=()),
+        template=parse_template("{{ .Prompt }}"),
+        uses_harmony=False,
+    )
+    common = (model, SimpleNamespace(context_shift=True))
     options = Options(num_ctx=100)
-    if kind == "chat":
+    if kind.endswith("chat"):
         messages = [Message(role="user", content="hi")]
         run: Any = chat._Run(
             services,
@@ -66,7 +79,10 @@ def answer(kind: str, services: Any) -> Any:
     return run.events()
 
 
-@pytest.mark.parametrize(("kind", "payload"), [("chat", CHAT), ("generate", b'{"content":"a"}')])
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [("chat", CHAT), ("rendered chat", COMPLETION), ("generate", COMPLETION)],
+)
 async def test_the_slot_is_free_before_the_lease_is_given_back(kind: str, payload: bytes) -> None:
     stage = Stage(payload)
     events = answer(kind, SimpleNamespace(scheduler=stage, clock=UtcClock()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,8 +11,7 @@ import pytest
 from ollamad.errors import BadRequest, RunnerError
 from ollamad.inference import chat, generate
 from ollamad.inference.embed import _unit, checked_input
-from ollamad.inference.generate import without_doubled_bos
-from ollamad.inference.prompt import tagged
+from ollamad.inference.rendered import without_doubled_bos
 from ollamad.inference.services import check_top_logprobs
 from ollamad.wire import (
     ChatResponse,
@@ -97,18 +97,24 @@ def test_vectors_get_length_one_and_are_cut_before() -> None:
     assert list(_unit(array("f", [0, 0]), 0)) == [0, 0]
 
 
-def test_image_tags() -> None:
-    messages = [
-        Message(role="user", content="Compare [img] with", images=[b"a", b"b"]),
-        Message(role="assistant", content="ok"),
-        Message(role="user", content="and this", images=[b"c"]),
-    ]
-    out, media = tagged(messages)
-    assert media == [b"a", b"b", b"c"]
-    assert [m.content for m in out] == ["[img-1]Compare [img-0] with", "ok", "[img-2]and this"]
-    assert all(m.images is None for m in out)
-
-
-def test_only_one_bos_is_stripped_and_only_if_the_tokenizer_adds_one() -> None:
-    assert without_doubled_bos("<bos>hello<bos>", adds_bos=True) == "hello<bos>"
-    assert without_doubled_bos("<bos>hello", adds_bos=False) == "<bos>hello"
+@pytest.mark.parametrize(
+    ("adds_bos", "renderer", "prompt", "sent"),
+    [
+        (True, "", "<bos>hello<bos>", "hello<bos>"),
+        (False, "", "<bos>hello", "<bos>hello"),
+        (True, "lfm2", "<|startoftext|>hello", "hello"),
+        (True, "lfm2", "<bos>hello", "hello"),
+        (True, "nobody's", "<bos>hello", "hello"),
+    ],
+)
+def test_only_one_bos_is_stripped_and_only_if_the_tokenizer_adds_one(
+    adds_bos: bool, renderer: str, prompt: str, sent: str
+) -> None:
+    model: Any = SimpleNamespace(
+        adds_bos=adds_bos,
+        renderer=renderer,
+        short_name="m",
+        name=SimpleNamespace(full="m"),
+        stored=SimpleNamespace(config=SimpleNamespace(model_type="")),
+    )
+    assert without_doubled_bos(model, prompt) == sent

@@ -14,9 +14,8 @@ Told = list[tuple[type, str]]
 
 
 def told(events: list[Event]) -> Told:
-    """Events with their kind: as tuples content and reasoning of the same text are equal."""
-    assert not any(isinstance(event, Call) for event in events)
-    return [(type(event), str(event[0])) for event in events]
+    """Kinds and texts of events without calls."""
+    return [(type(event), event.text) for event in events if not isinstance(event, Call)]
 
 
 def fed(chunks: list[str], *, prefilled: bool = False) -> list[Told]:

@@ -62,8 +62,8 @@ def test_worked_example() -> None:
     ],
 )
 def test_missing_system_message_is_replaced(think: Any, strength: str) -> None:
-    renderer = glimmer.renderer(lambda: date(2026, 3, 9))
-    assert renderer.render(Conversation([user("Hi")], [], think, True)) == (
+    (renderer,) = glimmer.RENDERERS
+    assert renderer.render(Conversation([user("Hi")], [], think, True, date(2026, 3, 9))) == (
         BOS
         + block(
             "system",
