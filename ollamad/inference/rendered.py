@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import accumulate
 
 import msgspec
 
@@ -242,12 +243,11 @@ class Answer:
             if rest := make.of(events):
                 yield rest
             self.final = answer.final
-        self._tokens_before = answer.tokens
         self._timing_before = answer.timing()
 
     async def _constrained(self, prefix: str) -> AsyncGenerator[list[Piece], None]:
         """The rest of the answer, from behind ``prefix`` on, in the wanted format."""
-        used = self._tokens_before
+        used = _tokens_of(prefix, self._said)
         options = self._options
         if options.num_predict > 0:
             options = msgspec.structs.replace(
@@ -293,6 +293,15 @@ class Answer:
         return _Completion(self._scheduler, lease, body, stream, options.num_predict)
 
 
+def _tokens_of(prefix: str, said: Sequence[str]) -> int:
+    """How many tokens of an answer make up its ``prefix``, those that go beyond it included.
+
+    A token is what one event brought, so the bytes of a character that took several count as one.
+    """
+    starts = accumulate(map(len, said), initial=0)
+    return sum(1 for text, start in zip(said, starts, strict=False) if text and start < len(prefix))
+
+
 class _Completion:
     """One request to ``/completion``."""
 
@@ -310,8 +319,6 @@ class _Completion:
         self._stream = stream
         self._limit = limit
         self._started = self._first = 0
-        #: Tokens until now, about: events with text.
-        self.tokens = 0
 
     @property
     def final(self) -> Final | None:
@@ -336,7 +343,6 @@ class _Completion:
         async with aclosing(answer):
             async for batch in answer:
                 self._first = self._first or time.monotonic_ns()
-                self.tokens += len(batch)
                 yield batch
         if self._stream.final is None:
             raise RunnerError("an error was encountered while running the model: unexpected EOF")
