@@ -92,6 +92,7 @@ RENDERED = [
     (generate(context=[]), "<system|SYS><user|hi>"),
     (generate(context=[1, 2, 3]), "x xx xxx<system|SYS><user|hi>"),
     (generate(template="T:{{ .System }}:{{ .Prompt }}"), "T:SYS:mumaT::hi"),
+    (generate(template="{{ range .Messages }}{{ end }}{{ .Tools }}"), "[]"),
     (generate(raw=True), "hi"),
     (generate(raw=True, context=[]), "hi"),
     (generate(model="infill", system="Q", suffix="s"), "<PRE> hi <SUF>s <MID>"),

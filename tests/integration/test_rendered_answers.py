@@ -188,7 +188,8 @@ def test_every_token_has_its_probability(fake: FakeDaemon, path: str) -> None:
     body = talk("thinker") if path == CHAT else {"model": "thinker", "prompt": "hi"}
     events = list(fake.stream(path, {**body, "logprobs": True}))
     assert [entry["token"] for e in events for entry in e.get("logprobs", ())] == tokens
-    whole = fake.post(path, {**body, "logprobs": True, "stream": False})
+    whole, (sent,) = asked(fake, path, **body, logprobs=True, top_logprobs=3)
+    assert sent["n_probs"] == 3
     assert [entry["token"] for entry in whole["logprobs"]] == tokens
 
 

@@ -537,17 +537,17 @@ async def test_a_limit_inside_the_reasoning() -> None:
     assert len(talker.bodies) == 1
 
 
-@pytest.mark.parametrize(
-    ("known", "tools"), [(thinker(), None), (thinker(parser="qwen3"), None)], ids=["tags", "qwen3"]
-)
-async def test_without_thinking_the_format_applies_at_once(
-    known: Any, tools: list[Tool] | None
-) -> None:
+@pytest.mark.parametrize("parser", ["", "qwen3.5"])
+async def test_without_thinking_the_format_applies_at_once(parser: str) -> None:
     talker = Talker([OBJECT])
-    answer = await said(talker, known, think=False, tools=tools)
+    answer = await said(talker, thinker(parser=parser), think=False)
     assert answer.content == '{"a": 1}'
     assert constrained(talker) == [True]
     assert answer.counts == (PROMPT_TOKENS, 3, "stop")
+    # With the parser's own reasoning it waits.
+    talker = Talker([FREE, OBJECT])
+    await said(talker, thinker(parser=parser))
+    assert constrained(talker) == [False, True]
 
 
 async def test_a_model_that_cannot_think_or_call() -> None:
