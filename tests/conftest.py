@@ -14,6 +14,10 @@ settings.register_profile(
 )
 settings.load_profile("ollamad")
 
+# Threads of real runners that look for work for a millisecond wait for each other's time slices
+# when tests run beside other programs: minutes instead of seconds.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(

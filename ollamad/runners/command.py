@@ -134,8 +134,9 @@ def flags(launch: Launch, address: Address) -> list[str]:
     # The memory lines that the log reader counts are level 4.
     out += ["--log-verbosity", "4", "--no-log-prefix", "--no-log-timestamps"]
     if not launch.jinja:
-        # A placeholder: no request of a model whose prompts we render uses it.
-        out += ["--no-jinja", "--chat-template", "chatml"]
+        # A placeholder for the GGUF's own, which may be one that llama.cpp cannot read. Not
+        # ``--no-jinja``: without it the runner does not say that it cannot compile a schema.
+        out += ["--chat-template", "chatml"]
     if launch.projector is not None:
         out += ["--mmproj", launch.projector]
         if not launch.projector_offload:

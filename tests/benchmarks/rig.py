@@ -107,7 +107,9 @@ def loaded(
     gguf: Path, *, parallel: int = 1, env: Mapping[str, str] | None = None, embed: bool = False
 ) -> Iterator[Rig]:
     """A daemon whose only model is ``gguf``, loaded with ``parallel`` slots."""
-    with started({"OLLAMA_NUM_PARALLEL": str(parallel), **(env or {})}) as daemon:
+    # The chat template of the weights: then both sides get the same bodies.
+    own = {"OLLAMA_NUM_PARALLEL": str(parallel), "OLLAMA_GO_TEMPLATE": "0"}
+    with started({**own, **(env or {})}) as daemon:
         daemon.create(MODEL, gguf)
         load = {"model": MODEL, "keep_alive": -1}
         if embed:

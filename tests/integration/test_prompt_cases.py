@@ -419,7 +419,7 @@ def test_who_makes_the_prompts(fake: FakeDaemon, daemons: dict[str, FakeDaemon],
     (runner,) = [
         line for line in (r.cmdline() for r in daemon.runners()) if _weights(daemon, model) in line
     ]
-    assert ("--no-jinja" in runner) is row.rendered
+    assert ("--chat-template" in runner) is row.rendered
     assert ("chatml" in runner) is row.rendered
     assert daemon.post(path, {"model": model, "keep_alive": 0})["done_reason"] == "unload"
 
@@ -462,7 +462,7 @@ def test_what_is_always_rendered(
     (runner,) = [
         line for line in (r.cmdline() for r in daemon.runners()) if _weights(daemon, name) in line
     ]
-    assert "--no-jinja" in runner
+    assert "--chat-template" in runner
     daemon.post(GENERATE, {"model": name, "keep_alive": 0})
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.daemon import Daemon
+from support.daemon import Daemon, running
+from support.models import smollm2
 
 SCHEMA = {
     "type": "object",
@@ -45,13 +47,15 @@ TEMPLATE = (
 )
 
 
-@pytest.fixture(scope="module", params=["chat template", "Go template"])
-def model(request: pytest.FixtureRequest, daemon: Daemon) -> str:
-    if request.param == "chat template":
-        return "smollm2"
-    made = {"model": "smollm2-go", "from": "smollm2", "template": TEMPLATE, "stream": False}
-    daemon.post("/api/create", made)
-    return "smollm2-go"
+@pytest.fixture(scope="module", params=["0", "1"], ids=["chat template", "Go template"])
+def own(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Daemon]:
+    """SmolLM2 by its own chat template, and by the Go template that its import detects."""
+    home = tmp_path_factory.mktemp("structured")
+    with running(home, {"OLLAMA_GO_TEMPLATE": request.param}) as daemon:
+        daemon.create("smollm2", smollm2())
+        yield daemon
 
 
 def _obeys(text: str) -> None:
@@ -67,9 +71,9 @@ def _obeys(text: str) -> None:
     assert all(set(toy) == {"color"} and toy["color"] in ("red", "green") for toy in pet["toys"])
 
 
-def _ask(daemon: Daemon, model: str, **fields: Any) -> dict[str, Any]:
+def _ask(daemon: Daemon, **fields: Any) -> dict[str, Any]:
     asked = {
-        "model": model,
+        "model": "smollm2",
         "messages": [{"role": "user", "content": "Describe a pet as JSON."}],
         "format": SCHEMA,
         "stream": False,
@@ -79,37 +83,38 @@ def _ask(daemon: Daemon, model: str, **fields: Any) -> dict[str, Any]:
     return answer
 
 
-def test_a_schema_is_obeyed_fifty_times_of_fifty(daemon: Daemon, model: str) -> None:
+def test_a_schema_is_obeyed_fifty_times_of_fifty(own: Daemon) -> None:
     for seed in range(25):
         options = {"seed": seed, "temperature": 1.0, "num_predict": 400}
-        answer = _ask(daemon, model, options=options)
+        answer = _ask(own, options=options)
         assert answer["done_reason"] == "stop"
         _obeys(answer["message"]["content"])
 
 
-def test_a_format_beside_tools(daemon: Daemon) -> None:
+@pytest.mark.parametrize("own", ["1"], indirect=True)
+def test_a_format_beside_tools(own: Daemon) -> None:
     """Neither is lost: an answer has the format, and a call would still be one."""
     function = {"name": "look_up", "description": "", "parameters": {"type": "object"}}
     tooled = {"model": "smollm2-tools", "from": "smollm2", "stream": False}
     tooled["template"] = TEMPLATE + "{{ if .Tools }}{{ end }}"
-    daemon.post("/api/create", tooled)
+    own.post("/api/create", tooled)
     tools = [{"type": "function", "function": function}]
     options = {"seed": 3, "num_predict": 400}
-    answer = _ask(daemon, "smollm2-tools", tools=tools, options=options)
+    answer = _ask(own, model="smollm2-tools", tools=tools, options=options)
     _obeys(answer["message"]["content"])
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
-def test_a_schema_that_cannot_be_compiled(daemon: Daemon, model: str, path: str) -> None:
-    asked = {"model": model, "format": {"type": "nonsense"}, "prompt": "x"}
+def test_a_schema_that_cannot_be_compiled(own: Daemon, path: str) -> None:
+    asked = {"model": "smollm2", "format": {"type": "nonsense"}, "prompt": "x"}
     asked["messages"] = [{"role": "user", "content": "x"}]
-    status, _, body = daemon.request("POST", path, asked)
+    status, _, body = own.request("POST", path, asked)
     assert status == 400
     assert json.loads(body)["error"]
 
 
-def test_any_object(daemon: Daemon, model: str) -> None:
-    answer = _ask(daemon, model, format="json", options={"seed": 1, "num_predict": 300})
+def test_any_object(own: Daemon) -> None:
+    answer = _ask(own, format="json", options={"seed": 1, "num_predict": 300})
     if answer["done_reason"] == "stop":
         assert isinstance(json.loads(answer["message"]["content"]), dict)
     else:

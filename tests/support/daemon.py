@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -20,6 +21,12 @@ import psutil
 
 START_LIMIT = 30.0
 STOP_LIMIT = 30.0
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    """In the child: SIGTERM when the tests are killed, for then nobody calls ``stop``."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Daemon:
@@ -35,6 +42,7 @@ class Daemon:
             "OLLAMA_HOST": "127.0.0.1:0",
             "OLLAMA_MODELS": str(self.models),
             "PYTHONUNBUFFERED": "1",
+            **{name: os.environ[name] for name in ("GOMP_SPINCOUNT",) if name in os.environ},
             **(env or {}),
         }
         self.process: subprocess.Popen[bytes] | None = None
@@ -61,6 +69,7 @@ class Daemon:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
         )
         self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
         self._reader.start()

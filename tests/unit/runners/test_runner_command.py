@@ -36,7 +36,7 @@ def line(**changes: object) -> str:
 def test_the_whole_line() -> None:
     assert line() == (
         "--model /blob --port 5000 --host 127.0.0.1 --no-webui --offline -c 8192 -np 2 "
-        "--log-verbosity 4 --no-log-prefix --no-log-timestamps --no-jinja --chat-template chatml "
+        "--log-verbosity 4 --no-log-prefix --no-log-timestamps --chat-template chatml "
         "--load-mode none --flash-attn auto -b 1024 -ub 1024 --context-shift --keep 4"
     )
 
