@@ -102,9 +102,9 @@ def _said(thinking: str = "", content: str = "", *calls: tuple[str, dict[str, An
 _SCENES = itertools.count()
 
 
-def _will_say(fake: FakeDaemon, *texts: str) -> None:
+def _will_say(fake: FakeDaemon, *texts: str, cut: int = 3) -> None:
     """These in turn, from the first one on: a list that it knows the stand-in would go on with."""
-    fake.will(says=[*texts, f"nothing more in scene {next(_SCENES)}"])
+    fake.will(says=[*texts, f"nothing more in scene {next(_SCENES)}"], cut=cut)
 
 
 # --- tools ----------------------------------------------------------------------------------------
@@ -184,13 +184,14 @@ def test_a_function_a_dict_and_a_tool_object_are_the_same_tool(fake: FakeDaemon,
     assert one == two == three
 
 
-def test_several_calls_of_one_answer(fake: FakeDaemon, ask: Ask) -> None:
+@pytest.mark.parametrize("cut", [3, 1000])
+def test_several_calls_of_one_answer(fake: FakeDaemon, ask: Ask, cut: int) -> None:
     calls = [
         ("stock", {"item": "pears"}),
         ("price", {"item": "pears"}),
         ("stock", {"item": "figs"}),
     ]
-    _will_say(fake, _said("All at once.", "Looking. ", *calls), "Seven each.")
+    _will_say(fake, _said("All at once.", "Looking. ", *calls), "Seven each.", cut=cut)
     tools = TOOLS.values()
     turn = ask(fake.url, model="thinker", messages=[QUESTION], tools=tools)
     assert [(c.function.name, c.function.arguments) for c in turn.calls] == calls
