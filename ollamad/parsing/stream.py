@@ -116,7 +116,11 @@ class CompletionStream:
 
 
 class ChatStream:
-    """Reads ``/v1/chat/completions``; tool calls are put together and come with ``final``."""
+    """Reads ``/v1/chat/completions``; tool calls are put together and come with ``final``.
+
+    One whose arguments are no JSON object, cut off or malformed, comes as text: no call that can be
+    carried out, but nothing that the model said is lost.
+    """
 
     abandoned = False
 
@@ -124,6 +128,7 @@ class ChatStream:
         self.final: Final | None = None
         self._top = top_logprobs if logprobs else 0
         self._calls: dict[int, _ToolCallText] = {}
+        self._content = ""
 
     def feed(self, payload: bytes) -> Piece | None:
         """Raises RunnerError for an error event and for what is not an event."""
@@ -140,16 +145,31 @@ class ChatStream:
         logprobs = choice.logprobs.content if choice.logprobs else None
         piece = None
         if delta is not None and (delta.content or delta.reasoning_content or logprobs):
+            self._content = delta.content or self._content
             piece = Piece(
                 delta.content or "", delta.reasoning_content or "", _logprobs(logprobs, self._top)
             )
         if choice.finish_reason is not None:
             reason = "length" if choice.finish_reason == "length" else "stop"
             self.final = _final(reason, event.timings)
-            self.final.tool_calls = [
-                self._calls[index].call(position)
-                for position, index in enumerate(sorted(self._calls))
-            ] or None
+            if self._calls:
+                piece = self._end_calls(self.final, piece)
+        return piece
+
+    def _end_calls(self, final: Final, piece: Piece | None) -> Piece | None:
+        """Gives ``final`` its calls, and the last piece the text of those that are none."""
+        calls: list[ToolCall] = []
+        for _, text in sorted(self._calls.items()):
+            call = text.call(len(calls))
+            if call is not None:
+                calls.append(call)
+                continue
+            piece = piece or Piece()
+            if self._content and not self._content[-1].isspace():
+                piece.content += "\n"
+            piece.content += text.raw
+            self._content = text.raw
+        final.tool_calls = calls or None
         return piece
 
 
@@ -167,16 +187,19 @@ class _ToolCallText:
             self.name += delta.function.name or ""
             self.arguments += delta.function.arguments or ""
 
-    def call(self, index: int) -> ToolCall:
-        """Raises RunnerError when the model wrote arguments that are no JSON object."""
+    @property
+    def raw(self) -> str:
+        """What the model wrote, as far as the runner passes it on."""
+        return f"{self.name} {self.arguments}"
+
+    def call(self, index: int) -> ToolCall | None:
+        """None when the model wrote arguments that are no JSON object."""
         arguments: dict[str, Any] = {}
         if self.arguments.strip():
             try:
                 arguments = msgspec.json.decode(self.arguments, type=dict[str, Any])
-            except msgspec.DecodeError as error:
-                raise RunnerError(
-                    f'llama-server returned invalid tool call arguments for "{self.name}": {error}'
-                ) from error
+            except (ValueError, RecursionError):  # the latter for what is nested too deep
+                return None
         return ToolCall(
             id=self.id,
             function=ToolCallFunction(index=index, name=self.name, arguments=arguments),

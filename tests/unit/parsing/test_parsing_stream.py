@@ -145,12 +145,39 @@ def test_tool_calls_come_whole_and_in_order() -> None:
     assert (second.id, second.function.index, second.function.arguments) == ("", 1, {})
 
 
-def test_cut_off_tool_arguments_name_the_function() -> None:
-    with pytest.raises(RunnerError, match='invalid tool call arguments for "f": '):
-        chat(
-            delta(tool_calls=[{"index": 0, "function": {"name": "f", "arguments": '{"city":'}}]),
-            delta("tool_calls"),
-        )
+DEEP = '{"a":' + "[" * 100_000
+
+
+@pytest.mark.parametrize("arguments", ['{"city":', "[1]", '"x"', "{'a': 1}", '{"a":1e999}', DEEP])
+@pytest.mark.parametrize(("finish", "reason"), [("length", "length"), ("tool_calls", "stop")])
+def test_arguments_that_cannot_be_read_are_text(arguments: str, finish: str, reason: str) -> None:
+    """Other calls stay calls, and are counted without it."""
+
+    def call(index: int, name: str, text: str) -> dict[str, Any]:
+        return {"index": index, "function": {"name": name, "arguments": text}}
+
+    pieces, final = chat(
+        delta(tool_calls=[call(0, "f", arguments)]),
+        delta(tool_calls=[call(1, "g", '{"a":1}')]),
+        delta(finish),
+    )
+    assert pieces == [Piece(f"f {arguments}")]
+    assert final is not None
+    assert final.done_reason == reason
+    assert final.tool_calls is not None
+    (kept,) = final.tool_calls
+    assert (kept.function.index, kept.function.name, kept.function.arguments) == (0, "g", {"a": 1})
+
+
+@pytest.mark.parametrize(("said", "gap"), [("So:", "\n"), ("So: ", ""), ("So:\n", "")])
+def test_the_text_of_calls_that_are_none_stands_apart(said: str, gap: str) -> None:
+    calls = [{"index": i, "function": {"name": f"f{i}", "arguments": "{"}} for i in range(2)]
+    pieces, final = chat(delta(content=said), delta(tool_calls=calls), delta("length"))
+    assert [p.content for p in pieces] == [said, f"{gap}f0 {{\nf1 {{"]
+    assert final == Final("length")
+    # What comes with the end comes first.
+    pieces, _ = chat(delta(tool_calls=calls[:1]), delta("length", content=said))
+    assert [p.content for p in pieces] == [f"{said}{gap}f0 {{"]
 
 
 @pytest.mark.parametrize("top", [0, 2])
