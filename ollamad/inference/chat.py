@@ -23,6 +23,7 @@ from ollamad.inference.run import pieces
 from ollamad.inference.services import (
     Services,
     check_runnable,
+    check_template,
     check_thinking,
     check_top_logprobs,
     readable_conversation,
@@ -55,6 +56,7 @@ async def chat(services: Services, request: ChatRequest) -> ChatResponse | Event
     if not request.messages and request.keep_alive == 0:
         services.scheduler.expire(model.key)
         return _single(services, request, "unload")
+    check_template(model)
     services.models.refuse_stub(model)
     think = check_thinking(model, request.model, request.think)
     check_runnable(model)

@@ -11,7 +11,7 @@ import msgspec
 
 from ollamad.errors import BadRequest, OllamadError, RunnerError
 from ollamad.inference.run import forget_all_when_out_of_memory
-from ollamad.inference.services import Services, check_runnable
+from ollamad.inference.services import Services, check_runnable, check_template
 from ollamad.models.catalog import KnownModel
 from ollamad.runners.process import Runner
 from ollamad.runners.protocol import INPUT_TOO_LONG
@@ -48,6 +48,7 @@ async def embed(services: Services, request: EmbedRequest) -> Embedded:
     services.models.name_of(request.model, when_empty="model '' not found")
     texts = checked_input(request.input)
     model = await services.models.find_weights(request.model, when_empty="model '' not found")
+    check_template(model)
     check_runnable(model)
     spec, _ = services.prepare(model, request.options)
     async with services.scheduler.lease(
@@ -72,6 +73,7 @@ async def embed(services: Services, request: EmbedRequest) -> Embedded:
 async def legacy_embedding(services: Services, request: EmbeddingRequest) -> Vector:
     """One vector as the runner gives it; every failure of the runner is a 500."""
     model = await services.models.find_weights(request.model, exact=True)
+    check_template(model)
     check_runnable(model)
     spec, _ = services.prepare(model, request.options)
     async with services.scheduler.lease(

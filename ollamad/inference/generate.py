@@ -23,6 +23,7 @@ from ollamad.inference.rendered import (
 from ollamad.inference.services import (
     Services,
     check_runnable,
+    check_template,
     check_thinking,
     check_top_logprobs,
     readable_images,
@@ -57,6 +58,7 @@ async def generate(services: Services, request: GenerateRequest) -> GenerateResp
     if not request.prompt and request.keep_alive == 0:
         services.scheduler.expire(model.key)
         return _single(services, request, "unload")
+    check_template(model)
     if "image" in model.capabilities:
         raise BadRequest("image generation models are not currently supported")
     if request.raw and (request.template or request.system or request.context):

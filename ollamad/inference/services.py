@@ -99,11 +99,19 @@ def check_thinking(model: KnownModel, requested: str, think: Think | None) -> Th
     return None
 
 
-def check_runnable(model: KnownModel) -> None:
-    """Raises OllamadError for a model that no present runner can run (http-api.md 6.4, first line)
-    and for one whose template cannot be read."""
+def check_template(model: KnownModel) -> None:
+    """Raises OllamadError for a model whose stored template cannot be parsed.
+
+    What else is wrong with a request shows only after that (http-api.md 9.2, 10.2: at lookup);
+    what such a model is capable of is not known.
+    """
     if model.template_error:
         raise OllamadError(model.template_error)
+
+
+def check_runnable(model: KnownModel) -> None:
+    """Raises OllamadError for a model that no present runner can run (http-api.md 6.4, first
+    line)."""
     if "mllama" in model.families and model.stored.projector_paths:
         raise OllamadError(
             "'llama3.2-vision' is no longer compatible with your version of Ollama and has been "

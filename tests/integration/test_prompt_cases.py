@@ -7,6 +7,7 @@ the checks of 1.5 and 1.6 as far as they depend on a template or a parser.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -207,6 +208,30 @@ def test_requests_that_cannot_be_rendered(
     path, body = request_
     found = post(fake, path, {**body, "_debug_render_only": True})
     assert found == (status, JSON, {"error": text})
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        *(generate(), generate(think=True), generate(suffix="s"), generate(prompt="")),
+        *(chat(user("hi")), chat(user("hi"), think=True), chat(user("hi"), tools=[{}]), chat()),
+    ],
+    ids=_id,
+)
+def test_a_stored_template_that_cannot_be_parsed(
+    fake: FakeDaemon, request_: tuple[str, dict[str, Any]]
+) -> None:
+    """At lookup (http-api.md 9.2, 10.2); but the model can be unloaded."""
+    text = "{{ .Prompt }} and more"
+    derive(fake, "torn", template=text)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    (fake.models / "blobs" / f"sha256-{digest}").write_text("{{ .Prompt")
+    path, body = request_
+    body = {**body, "model": "torn"}
+    text = "template: :1: unclosed action"
+    assert post(fake, path, body) == (500, JSON, {"error": text})
+    unload = {"model": "torn", "keep_alive": 0}
+    assert fake.post(path, unload)["done_reason"] == "unload"
 
 
 def test_a_rendering_asks_the_runner_for_nothing_more(fake: FakeDaemon) -> None:
