@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ollamad.gguf.capabilities import has_thinking
 from ollamad.models.catalog import KnownModel
 from ollamad.parsing.answer import AnswerParser, generic_parser, named_parser
 from ollamad.parsing.families.registry import find_parser
@@ -75,10 +76,8 @@ def _thinking_tags(model: KnownModel) -> tuple[str, str]:
     """The tags around reasoning, both empty for none.
 
     Of a prompt that the chat template made, the answer is read here, too (generate): there the tags
-    are those that make a chat template count as a thinking one (1.3).
+    are the usual ones if the chat template counts as a thinking one (1.3).
     """
     if model.is_rendered or not model.chat_template:
         return model.template.thinking_tags
-    if _TAGS[0] in model.chat_template and _TAGS[1] in model.chat_template:
-        return _TAGS
-    return "", ""
+    return _TAGS if has_thinking(model.chat_template) else ("", "")

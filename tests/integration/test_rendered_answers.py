@@ -25,9 +25,11 @@ CALL = '<tool_call>{"name": "f", "arguments": {"x": 1}}</tool_call>'
 @pytest.fixture(scope="module", autouse=True)
 def models(fake_daemon: FakeDaemon) -> None:
     """``thinker`` has a template with reasoning and calls, ``coder`` a parser that thinks; of
-    ``nativist`` the runner makes the prompts; ``plain`` does nothing of it."""
+    ``nativist`` and ``splitter`` the runner makes the prompts; ``plain`` does nothing of it."""
     fake_daemon.add("bones")
     fake_daemon.add("nativist", tokenizer__chat_template=JINJA)
+    splits = "{{ m.content.split('</think>')[-1] }}"
+    fake_daemon.add("splitter", tokenizer__chat_template=splits)
     for name, fields in {
         "thinker": {"template": THINKS},
         "coder": {"renderer": "qwen3.5", "parser": "qwen3.5"},
@@ -54,6 +56,7 @@ def talk(model: str, content: str = "hi", **fields: Any) -> dict[str, Any]:
         ("thinker", "<think>\nhm hm</think>\n\nFine day"),
         ("coder", "hm hm</think>\n\nFine day"),
         ("nativist", "<think>\nhm hm</think>\n\nFine day"),
+        ("splitter", "<think>\nhm hm</think>\n\nFine day"),
     ],
 )
 @pytest.mark.parametrize("think", [None, True, "low"])
