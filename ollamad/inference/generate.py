@@ -37,7 +37,7 @@ from ollamad.runners.process import Runner
 from ollamad.scheduler.lease import Lease
 from ollamad.scheduler.options import Options
 from ollamad.scheduler.spec import ModelSpec
-from ollamad.wire import DebugInfo, GenerateRequest, GenerateResponse, Think
+from ollamad.wire import DebugInfo, GenerateRequest, GenerateResponse, Think, ToolCall
 
 log = logging.getLogger(__name__)
 
@@ -141,15 +141,17 @@ class _Run:
                 logprobs=request.logprobs,
                 top_logprobs=request.top_logprobs,
             )
+            calls: list[ToolCall] = []
             # The runner's slot must be free before the lease says so.
             async with aclosing(answer.pieces()) as batches:
                 async for batch in batches:
-                    yield [self._event(p) for p in batch]
+                    if events := [self._event(p) for p in batch if _without_calls(p, calls)]:
+                        yield events
             assert answer.final is not None
             context = None
             if not request.raw:
                 context = await lease.runner.client.tokenize(prompt.text + answer.raw)
-            yield [self._last(answer.final, context, prompt.dropped, loaded)]
+            yield [self._last(answer.final, context, calls, prompt.dropped, loaded)]
 
     async def _prompt(self, lease: Lease[Runner]) -> tuple[Prompt, ChosenParser]:
         request, model = self._request, self._model
@@ -229,12 +231,16 @@ class _Run:
             response=piece.content,
             thinking=piece.thinking,
             done=False,
-            tool_calls=piece.tool_calls,
             logprobs=piece.logprobs,
         )
 
     def _last(
-        self, final: Final, context: list[int] | None, dropped: int, loaded: int
+        self,
+        final: Final,
+        context: list[int] | None,
+        calls: list[ToolCall],
+        dropped: int,
+        loaded: int,
     ) -> GenerateResponse:
         return GenerateResponse(
             model=self._request.model,
@@ -249,8 +255,19 @@ class _Run:
             prompt_eval_duration=final.prompt_eval_duration,
             eval_count=final.eval_count,
             eval_duration=final.eval_duration,
+            tool_calls=calls or None,
             prompt_truncated=dropped,
         )
+
+
+def _without_calls(piece: Piece, calls: list[ToolCall]) -> bool:
+    """Moves the calls of ``piece`` to ``calls``, for the final event shows all of them, and without
+    ids (8.8, 9.4). False when nothing is left of the piece."""
+    for call in piece.tool_calls or ():
+        call.id = ""
+        calls.append(call)
+    piece.tool_calls = None
+    return bool(piece.content or piece.thinking or piece.logprobs)
 
 
 def whole(events: list[GenerateResponse]) -> GenerateResponse:
@@ -263,6 +280,5 @@ def whole(events: list[GenerateResponse]) -> GenerateResponse:
     last = events[-1]
     last.response = "".join(e.response for e in events)
     last.thinking = "".join(e.thinking for e in events)
-    last.tool_calls = [call for e in events for call in e.tool_calls or []] or None
     last.logprobs = [entry for e in events for entry in e.logprobs or []] or None
     return last

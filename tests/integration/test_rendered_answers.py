@@ -112,6 +112,30 @@ def test_calls_that_generate_was_not_asked_for(fake: FakeDaemon) -> None:
     assert "tool_calls" not in answer
 
 
+def _xml_call(name: str, value: str) -> str:
+    parameter = f"<parameter=x>\n{value}\n</parameter>"
+    return f"<tool_call>\n<function={name}>\n{parameter}\n</function>\n</tool_call>"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("cut", [1, 1000])
+def test_calls_in_generate_come_last_and_all(fake: FakeDaemon, stream: bool, cut: int) -> None:
+    """http-api.md 8.8, 9.4: a named parser finds them though nobody offered tools."""
+    says = f"hm</think>\n\nFine{_xml_call('f', '1')}{_xml_call('g', '2')}"
+    fake.will(says=says, cut=cut)
+    body = {"model": "coder", "prompt": "hi", "stream": stream}
+    *events, last = fake.stream(GENERATE, body)
+    assert bool(events) is stream
+    assert all(e["response"] or e.get("thinking") for e in events)
+    assert not any("tool_calls" in e for e in events)
+    assert "".join(e["response"] for e in (*events, last)).strip() == "Fine"
+    assert last["done"] is True
+    assert last["tool_calls"] == [
+        {"function": {"index": 0, "name": "f", "arguments": {"x": "1"}}},
+        {"function": {"index": 1, "name": "g", "arguments": {"x": "2"}}},
+    ]
+
+
 @pytest.mark.parametrize("path", [CHAT, GENERATE])
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_format_after_reasoning(fake: FakeDaemon, path: str, stream: bool) -> None:
