@@ -9,10 +9,11 @@ from contextlib import aclosing
 from typing import Any
 
 from ollamad.errors import RunnerError
+from ollamad.inference.answer import Answer
 from ollamad.inference.parser_choice import ChosenParser, ParserChoice
 from ollamad.inference.prompt import fitted, rendered
 from ollamad.inference.rendered import (
-    Answer,
+    Cutting,
     Prompt,
     fitted_rendered,
     prompter_of,
@@ -185,6 +186,7 @@ class _Run:
                 parser.parser,
                 fmt=checked_format(request.format),
                 waits=parser.waits,
+                may_call=bool(request.tools),
                 logprobs=request.logprobs,
                 top_logprobs=request.top_logprobs,
             )
@@ -192,7 +194,7 @@ class _Run:
                 async for batch in batches:
                     yield [self._event(p) for p in batch]
             assert answer.final is not None
-            yield [self._last(answer.final, prompt.dropped, loaded)]
+            yield [self._last(answer.final, answer.dropped, loaded)]
 
     async def _rendered_prompt(self, lease: Lease[Runner]) -> tuple[Prompt, ChosenParser]:
         request, model = self._request, self._model
@@ -213,10 +215,12 @@ class _Run:
             lease,
             text,
             media,
-            num_keep=self._options.num_keep,
-            adds_bos=model.adds_bos,
-            context_shift=self._spec.context_shift,
-            truncate=request.truncate,
+            Cutting(
+                self._options.num_keep,
+                model.adds_bos,
+                self._spec.context_shift,
+                request.truncate,
+            ),
             dropped=dropped,
         )
         self._complain(len(self._messages) - len(kept), prompt.dropped, lease.num_ctx)

@@ -8,10 +8,11 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from ollamad.errors import BadRequest, RunnerError
+from ollamad.inference.answer import Answer
 from ollamad.inference.parser_choice import ChosenParser, ParserChoice
 from ollamad.inference.prompt import fitted, rendered
 from ollamad.inference.rendered import (
-    Answer,
+    Cutting,
     Prompt,
     fitted_rendered,
     parsed,
@@ -151,7 +152,7 @@ class _Run:
             context = None
             if not request.raw:
                 context = await lease.runner.client.tokenize(prompt.text + answer.raw)
-            yield [self._last(answer.final, context, calls, prompt.dropped, loaded)]
+            yield [self._last(answer.final, context, calls, answer.dropped, loaded)]
 
     async def _prompt(self, lease: Lease[Runner]) -> tuple[Prompt, ChosenParser]:
         request, model = self._request, self._model
@@ -164,10 +165,12 @@ class _Run:
             lease,
             text,
             media,
-            num_keep=self._options.num_keep,
-            adds_bos=model.adds_bos,
-            context_shift=self._spec.context_shift,
-            truncate=request.truncate,
+            Cutting(
+                self._options.num_keep,
+                model.adds_bos,
+                self._spec.context_shift,
+                request.truncate,
+            ),
             dropped=dropped,
         )
         if prompt.dropped:

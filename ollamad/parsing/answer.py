@@ -28,12 +28,15 @@ class AnswerParser:
         thinking: ThinkingParser | None = None,
         calls: ToolCallParser | None = None,
         preserved_tokens: Sequence[str] = (),
+        closing_tag: str = "",
     ) -> None:
         self._named = named
         self._thinking = thinking
         self._calls = calls
         #: Special tokens that the runner must leave in the text.
         self.preserved_tokens = tuple(preserved_tokens)
+        #: What ends the reasoning, ``""`` where only the named parser knows.
+        self.closing_tag = closing_tag
         #: Whether anything but plain content can come out.
         self.is_plain = named is None and thinking is None and calls is None
 
@@ -88,7 +91,9 @@ def generic_parser(
             thinking.assume_open()
     calls = ToolCallParser(tool_tag, tools) if tools else None
     preserved = _special_token(tool_tag) if tools else ()
-    return AnswerParser(thinking=thinking, calls=calls, preserved_tokens=preserved)
+    return AnswerParser(
+        thinking=thinking, calls=calls, preserved_tokens=preserved, closing_tag=closing
+    )
 
 
 def named_parser(
@@ -150,39 +155,101 @@ class Pieces:
         )
 
 
+#: Tokens that a model may say before a tool call when its answer must have a format. Longer text is
+#: taken for the answer itself.
+MAX_PREAMBLE = 64
+
+#: What ends the reasoning in the formats of named parsers.
+_CLOSING_TAGS = ("</think>", "<channel|>", "<|END_THINKING|>", "[/THINK]")
+
+
 class ConstraintPoint:
     """Finds where an answer begins that must have a format, after reasoning and instead of calls.
 
     The grammar of a format would forbid the reasoning and the calls before the answer. So the model
     first runs free; where its answer begins it is stopped and goes on from there with the grammar.
+    ``may_call``: there are tools, so a little text is waited through, for a call may follow it.
     """
 
-    def __init__(self) -> None:
-        self._raw: list[str] = []
-        self._called = False
+    def __init__(self, parser: AnswerParser, *, may_call: bool) -> None:
+        self._parser = parser
+        self._may_call = may_call
+        self._raw = ""
+        self._held: list[Event] = []
+        self._start: int | None = None
+        self._preamble = 0
+        self._reasoned = False
+        self.called = False
         #: The raw text before the answer, once that has begun.
         self.prefix: str | None = None
 
-    @property
-    def raw(self) -> str:
-        """All text until now."""
-        return "".join(self._raw)
+    def feed(self, text: str) -> list[Event]:
+        """What of ``text`` goes out before the answer; ``prefix`` is set when that has begun.
 
-    def feed(self, text: str, events: Sequence[Event]) -> list[Event]:
-        """``events`` of ``text`` as far as they come before the answer.
-
-        ``prefix`` is set when that has begun. After a tool call there is none to wait for.
+        After a tool call all goes out: there is no answer to wait for.
         """
-        self._raw.append(text)
-        before: list[Event] = []
-        for event in events:
-            if isinstance(event, Content) and not self._called:
-                if not event.text.strip():
-                    continue
-                raw = self.raw
-                at = raw.rfind(event.text)
-                self.prefix = raw[: at if at >= 0 else len(raw) - len(text)]
-                break
-            self._called = self._called or isinstance(event, Call)
-            before.append(event)
-        return before
+        out: list[Event] = []
+        # One by one, so that content is known at the character that ends the raw text.
+        for character in text:
+            self._raw += character
+            for event in self._parser.feed(character):
+                out += self._sorted(event)
+            if self.prefix is not None:
+                return out
+        if self._start is not None and not self.called:
+            self._preamble += 1
+            if self._preamble > MAX_PREAMBLE:
+                self._begin(self._start)
+        return out
+
+    def finish(self, *, stopped: bool) -> list[Event]:
+        """The end of the free run. ``stopped``: the model had nothing more to say.
+
+        Without a call an answer is then still due, and ``prefix`` says from where.
+        """
+        out = [kept for event in self._parser.finish() for kept in self._sorted(event)]
+        if self.called or self.prefix is not None:
+            return out
+        if self._start is not None:
+            self._begin(self._start)
+        elif stopped:
+            self.prefix = self._raw + self._closing()
+        return out
+
+    def give_up(self) -> list[Event]:
+        """All that was withheld: no answer follows any more."""
+        return [*self._held, *self._parser.finish()]
+
+    def _sorted(self, event: Event) -> list[Event]:
+        if self.called or self.prefix is not None:
+            return [event] if self.called else []
+        if isinstance(event, Call):
+            self.called = True
+            return [*self._held, event]
+        if self._start is None:
+            if isinstance(event, Thinking):
+                self._reasoned = True
+                return [event]
+            if not event.text.strip():
+                return []
+            # What was withheld until now comes out with the character that decides it.
+            self._start = max(self._raw.rfind(event.text), 0)
+        self._held.append(event)
+        if not self._may_call:
+            self._begin(self._start)
+        return []
+
+    def _begin(self, start: int) -> None:
+        self.prefix = self._raw[:start]
+        self._held = []
+
+    def _closing(self) -> str:
+        """What has to follow the reasoning before an answer can begin."""
+        if not self._reasoned:
+            return ""
+        tokens = self._parser.preserved_tokens
+        if "<|channel|>" in tokens:
+            end = "" if self._raw.rstrip().endswith("<|end|>") else "<|end|>"
+            return f"{end}<|start|>assistant<|channel|>final<|message|>"
+        closing = self._parser.closing_tag or next((t for t in _CLOSING_TAGS if t in tokens), "")
+        return "" if closing in self._raw else closing

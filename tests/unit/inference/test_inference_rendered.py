@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollamad.errors import BadRequest, OllamadError
+from ollamad.errors import BadRequest, OllamadError, RunnerError
+from ollamad.inference.answer import Answer
 from ollamad.inference.parser_choice import ParserChoice
 from ollamad.inference.prompt import fitted
-from ollamad.inference.rendered import Answer, Prompt, fitted_rendered, ready_prompt
+from ollamad.inference.rendered import Cutting, Prompt, fitted_rendered, ready_prompt
 from ollamad.parsing.stream import Final, Piece
 from ollamad.prompting.messages import IMAGE_TOKENS, image_count, kept_from
 from ollamad.prompting.prompter import Prompter
@@ -313,7 +314,9 @@ async def ready(text: str, num_ctx: int, **fields: Any) -> tuple[Prompt, Runner]
         "truncate": None,
         **fields,
     }
-    return await ready_prompt(runner.lease, text, fields.pop("media", ()), **fields), runner
+    media, dropped = fields.pop("media", ()), fields.pop("dropped", 0)
+    cutting = Cutting(**fields)
+    return await ready_prompt(runner.lease, text, media, cutting, dropped=dropped), runner
 
 
 async def test_the_middle_of_a_prompt_is_cut_out() -> None:
@@ -371,19 +374,20 @@ class Talker:
     answers were not heard to the end.
     """
 
-    def __init__(self, texts: Sequence[Sequence[str]], *, batch: int = 1) -> None:
+    def __init__(self, texts: Sequence[Sequence[str]], *, batch: int = 1, error: str = "") -> None:
         self.bodies: list[dict[str, Any]] = []
         self.left = 0
         self.checked = 0
         self._texts = list(texts)
         self._batch = batch
+        self._error = error
 
     async def apply_template(self, body: bytes) -> str:
         self.checked += 1
         return ""
 
     async def tokenize(self, text: str, *, add_special: bool = False) -> list[int]:
-        return [len(word) for word in text.split()]
+        return ([0] if add_special else []) + [len(word) for word in text.split()]
 
     @asynccontextmanager
     async def stream(self, path: str, body: bytes) -> AsyncIterator[Any]:
@@ -405,7 +409,9 @@ class Talker:
         }
         events = [self._event(token) for token in tokens]
         events.append(
-            json.dumps({"content": "", "stop": True, "stop_type": reason, "timings": timings})
+            json.dumps({"error": {"message": self._error}})
+            if self._error
+            else json.dumps({"content": "", "stop": True, "stop_type": reason, "timings": timings})
         )
         heard = False
 
@@ -436,8 +442,8 @@ class Talker:
 class Said:
     """An answer as its pieces tell it."""
 
-    def __init__(self, pieces: list[Piece], final: Final, raw: str) -> None:
-        self.pieces, self.final, self.raw = pieces, final, raw
+    def __init__(self, pieces: list[Piece], final: Final, raw: str, dropped: int) -> None:
+        self.pieces, self.final, self.raw, self.dropped = pieces, final, raw, dropped
         self.content = "".join(p.content for p in pieces)
         self.thinking = "".join(p.thinking for p in pieces)
         self.calls = [c.function for p in pieces for c in p.tool_calls or ()]
@@ -466,28 +472,33 @@ async def said(
     tools: list[Tool] | None = None,
     fmt: bytes | None = SCHEMA,
     num_predict: int = -1,
-    prompt: str | list[int] = "PROMPT",
+    prompt: str = "PROMPT",
+    num_ctx: int = 4096,
+    cutting: Cutting = Cutting(2),  # noqa: B008 - it never changes
     logprobs: bool = False,
+    into: list[Piece] | None = None,
 ) -> Said:
     """What becomes of the answers, as chat and generate do it."""
     choice = ParserChoice(known, think, tools=tools, last=message(U, "hi"))
-    text = prompt if isinstance(prompt, str) else ""
-    parser, waits = choice.parser(text)
+    parser, waits = choice.parser(prompt)
     runner = SimpleNamespace(client=talker, media_marker="")
-    lease: Any = SimpleNamespace(runner=runner, num_ctx=4096)
+    lease: Any = SimpleNamespace(runner=runner, num_ctx=num_ctx)
     answer = Answer(
         SimpleNamespace(),  # type: ignore[arg-type]
         lease,
-        Prompt(text, prompt),
+        await ready_prompt(lease, prompt, (), cutting),
         Options(num_ctx=4096, num_predict=num_predict),
         parser,
         fmt=None if fmt is None else checked_format(msgspec.Raw(fmt)),
         waits=waits,
+        may_call=bool(tools),
         logprobs=logprobs,
     )
-    pieces = [piece async for batch in answer.pieces() for piece in batch]
+    pieces = [] if into is None else into
+    async for batch in answer.pieces():
+        pieces += batch
     assert answer.final is not None
-    return Said(pieces, answer.final, answer.raw)
+    return Said(pieces, answer.final, answer.raw, answer.dropped)
 
 
 def constrained(talker: Talker) -> list[bool]:
@@ -610,11 +621,102 @@ async def test_harmony_names_its_channels_first(think: Think | None) -> None:
     assert answer.counts == (PROMPT_TOKENS, 10 + 3, "stop")
 
 
-async def test_a_prompt_that_was_cut_goes_on_as_tokens() -> None:
-    talker = Talker([FREE, OBJECT]).knows(4)
-    await said(talker, thinker(), prompt=[7, 8, 9])
-    assert talker.bodies[0]["prompt"] == [7, 8, 9]
-    assert talker.bodies[1]["prompt"] == [7, 8, 9, len("<think>hm</think>")]
+async def test_a_prompt_and_its_reasoning_are_cut_to_the_context() -> None:
+    words = [f"w{n} " for n in range(20)]
+    talker = Talker([["<think>", *words, "</think>", "Free"], OBJECT])
+    answer = await said(talker, thinker(), prompt="P Q R S", num_ctx=16)
+    assert talker.bodies[0]["prompt"] == "P Q R S"
+    # 25 tokens: two are kept, half of the other fourteen places are free.
+    assert len(talker.bodies[1]["prompt"]) == 9
+    assert answer.dropped == 25 - 9
+    assert answer.content == '{"a": 1}'
+    talker = Talker([["<think>", *words, "</think>", "Free"], OBJECT])
+    cutting = Cutting(2, context_shift=False)
+    answer = await said(talker, thinker(), prompt="P Q R S", num_ctx=16, cutting=cutting)
+    assert (answer.content, answer.final.done_reason) == ("", "length")
+    assert len(talker.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("known", "free", "prefix"),
+    [
+        (THINKS, THOUGHT, "<think>hm</think>\n\n"),
+        (THINKS, ["<think>", "hm"], "<think>hm</think>"),
+        (THINKS, [], ""),
+        (THINKS, [" ", "\n"], " \n"),
+        ("qwen3.5", ["hm"], "hm</think>"),
+        ("qwen3.5", ["hm", "</think>"], "hm</think>"),
+        ("cohere", ["hm"], "hm<|END_THINKING|>"),
+        (
+            "harmony",
+            ["<|channel|>analysis<|message|>", "hm", "<|end|>"],
+            "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>",
+        ),
+    ],
+)
+async def test_an_answer_is_due_even_if_the_model_stops_before(
+    known: str, free: list[str], prefix: str
+) -> None:
+    talker = Talker([free, OBJECT])
+    made = thinker(known) if known == THINKS else thinker(parser=known)
+    answer = await said(talker, made)
+    assert [body["prompt"] for body in talker.bodies] == ["PROMPT", f"PROMPT{prefix}"]
+    assert (answer.thinking, answer.content) == ("hm" if "hm" in prefix else "", '{"a": 1}')
+
+
+@pytest.mark.parametrize("batch", [1, 100])
+async def test_text_before_a_call_does_not_lose_the_call(batch: int) -> None:
+    talker = Talker([["Let", " me", " see. ", *CALL.partition("f")], OBJECT], batch=batch)
+    answer = await said(talker, thinker(TOOLS_TOO), think=False, tools=[TOOL])
+    assert answer.content == "Let me see. "
+    assert [c.name for c in answer.calls] == ["f"]
+    assert constrained(talker) == [False]
+
+
+async def test_long_text_is_the_answer_itself() -> None:
+    talker = Talker([["word "] * 29 + [f"w{n} " for n in range(200)], OBJECT])
+    answer = await said(talker, thinker(TOOLS_TOO), think=False, tools=[TOOL])
+    assert (answer.content, answer.calls) == ('{"a": 1}', [])
+    assert talker.left == 1
+    assert [body["prompt"] for body in talker.bodies] == ["PROMPT", "PROMPT"]
+
+
+@pytest.mark.parametrize("piece", ["l<tool", "t<t", "<tool_calx", "x"])
+async def test_where_an_answer_begins_that_looks_like_a_call(piece: str) -> None:
+    talker = Talker([["<think>", f"l</think>{piece}"], OBJECT])
+    answer = await said(talker, thinker(TOOLS_TOO), tools=[TOOL])
+    assert talker.bodies[1]["prompt"] == "PROMPT<think>l</think>"
+    assert answer.thinking == "l"
+
+
+async def test_probabilities_of_tokens_that_were_dropped_are_dropped() -> None:
+    talker = Talker([[*THOUGHT, "<tool", "_box>", "x"], OBJECT])
+    answer = await said(talker, thinker(TOOLS_TOO), tools=[TOOL], logprobs=True)
+    assert [t for t in answer.tokens if t not in THOUGHT] == OBJECT
+    talker = Talker([["Let ", *CALL.partition("f")]])
+    answer = await said(talker, thinker(TOOLS_TOO), think=False, tools=[TOOL], logprobs=True)
+    assert answer.tokens == ["Let ", *CALL.partition("f")]
+
+
+@pytest.mark.parametrize("fmt", [None, SCHEMA])
+async def test_what_was_withheld_is_not_lost_to_an_error(fmt: bytes | None) -> None:
+    talker = Talker([["x ", '<tool_call>{"name": "f']], error="out of luck")
+    pieces: list[Piece] = []
+    with pytest.raises(RunnerError, match="out of luck"):
+        await said(talker, thinker(TOOLS_TOO), think=False, tools=[TOOL], fmt=fmt, into=pieces)
+    assert "".join(piece.content for piece in pieces) == 'x <tool_call>{"name": "f'
+
+
+async def test_a_limit_that_the_reasoning_has_used_up() -> None:
+    talker = Talker([FREE, OBJECT])
+    answer = await said(talker, thinker(), num_predict=4)
+    assert (answer.content, answer.final.done_reason) == ("", "length")
+    assert answer.final.eval_count == 4
+
+
+async def test_a_model_that_only_repeats_itself_has_read_its_prompt() -> None:
+    answer = await said(Talker([["la "] * 50]), thinker(), think=False, fmt=None, prompt="a b c")
+    assert answer.counts == (4, 32, "stop")
 
 
 async def test_every_token_of_the_answer_has_its_probability_once() -> None:

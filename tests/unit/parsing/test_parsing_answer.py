@@ -7,7 +7,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from ollamad.parsing.answer import ConstraintPoint, Pieces, generic_parser, named_parser
+from ollamad.parsing.answer import (
+    MAX_PREAMBLE,
+    ConstraintPoint,
+    Pieces,
+    generic_parser,
+    named_parser,
+)
 from ollamad.parsing.events import Call, Content, Event, Thinking, merged
 from ollamad.parsing.families.registry import find_parser
 from ollamad.parsing.stream import Piece
@@ -131,33 +137,49 @@ def test_log_probabilities_are_never_withheld() -> None:
     assert make.of([]) == make.of([Content("")]) == []
 
 
+def begin(*, tools: Sequence[Tool] = ()) -> ConstraintPoint:
+    parser = generic_parser(
+        "", thinking_tags=THINK, think=True, tool_tag="<tool_call>", tools=tools
+    )
+    return ConstraintPoint(parser, may_call=bool(tools))
+
+
 def test_where_the_answer_begins() -> None:
-    point = ConstraintPoint()
-    assert point.feed("<think>a", [Thinking("a")]) == [Thinking("a")]
+    point = begin()
+    assert merged(point.feed("<think>a")) == [Thinking("a")]
+    assert merged(point.feed("b</think>\n\n")) == [Thinking("b")]
+    assert point.feed(" ") == []
     assert point.prefix is None
-    assert point.feed("b</think>\n\n", [Thinking("b")]) == [Thinking("b")]
-    assert point.feed(" ", [Content(" ")]) == []
-    assert point.feed("Free", [Content("Free")]) == []
+    assert point.feed("Free text") == []
     assert point.prefix == "<think>ab</think>\n\n "
 
 
-def test_an_answer_in_the_piece_that_ends_the_reasoning() -> None:
-    point = ConstraintPoint()
-    got = point.feed("<think>a</think>Free", [Thinking("a"), Content("Free")])
-    assert got == [Thinking("a")]
-    assert point.prefix == "<think>a</think>"
+def test_after_a_call_there_is_no_answer_to_wait_for() -> None:
+    point = begin(tools=[tool()])
+    got = point.feed(f"Well <tool_call>{CALL}</tool_call>tail")
+    got += point.finish(stopped=True)
+    assert merged(got) == [Content("Well "), Call("f", {"a": 1}), Content("tail")]
+    assert (point.called, point.prefix) == (True, None)
 
 
-def test_text_that_was_withheld_is_not_part_of_the_prefix() -> None:
-    point = ConstraintPoint()
-    point.feed("{", [])
-    point.feed('"a": 1}', [Content('{"a": 1}')])
+def test_text_before_a_call_is_waited_through_for_a_while() -> None:
+    point = begin(tools=[tool()])
+    for _ in range(MAX_PREAMBLE):
+        assert point.feed("word ") == []
+    assert point.prefix is None
+    assert point.feed("word ") == []
     assert point.prefix == ""
 
 
-def test_after_a_call_there_is_no_answer_to_wait_for() -> None:
-    point = ConstraintPoint()
-    call = Call("f", {})
-    assert point.feed("<call>", [call]) == [call]
-    assert point.feed("tail", [Content("tail")]) == [Content("tail")]
-    assert point.prefix is None
+@pytest.mark.parametrize(("stopped", "prefix"), [(True, "<think>a</think>"), (False, None)])
+def test_an_answer_that_never_began(stopped: bool, prefix: str | None) -> None:
+    point = begin()
+    point.feed("<think>a")
+    assert point.finish(stopped=stopped) == []
+    assert point.prefix == prefix
+
+
+def test_giving_up_gives_all_that_was_withheld() -> None:
+    point = begin(tools=[tool()])
+    assert point.feed("Well <tool_call>{") == []
+    assert merged(point.give_up()) == [Content("Well <tool_call>{")]
