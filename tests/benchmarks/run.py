@@ -23,7 +23,7 @@ if __name__ == "__main__":
 
 import pytest
 
-from benchmarks import decode, per_token, requests, starting
+from benchmarks import decode, per_token, prompts, requests, starting
 from benchmarks.figures import Figure, table
 from benchmarks.rig import cpu_count
 
@@ -34,6 +34,8 @@ BENCHMARKS = {
     "unpaced": per_token.unpaced,
     "requests": requests.rates,
     "embeddings": requests.embeddings,
+    "prompts": prompts.prompts,
+    "parsers": prompts.parsers,
     "load": starting.cold_load,
     "daemon": starting.daemon,
     "cli": starting.command_line,
