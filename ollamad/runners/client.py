@@ -34,6 +34,9 @@ _READ_BYTES = 65536
 _HEALTH_LIMIT_S = 0.2
 _CHECK_LIMIT_S = 10.0
 
+#: How long a connection may wait for its request: well below what llama-server waits for one.
+_SPARE_S = 1.0
+
 #: Failures to connect that say nothing about the runner.
 _OUR_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -167,6 +170,8 @@ class RunnerClient:
         self.address = address
         #: When a request was last answered to its end, on trio's clock.
         self.answered_at = float("-inf")
+        self._spare: stdlib_socket.socket | None = None
+        self._spare_at = 0.0
         self._logged = logged
         self._last_words = last_words
         self._headers = ["Host: localhost", "Connection: close"]
@@ -287,7 +292,33 @@ class RunnerClient:
             raise RunnerError("no slots available after 10 retries")
         raise RunnerError(f"unexpected server status: {now.state.value}")
 
+    async def check_listening(self) -> None:
+        """A short form of ``check_ready``, for a runner that has just shown that it is fit: it is
+        still there. The connection that shows it is the next request's.
+
+        Raises ``RunnerUnfit`` when nobody listens, ``RunnerError`` when we cannot connect.
+        """
+        self.close()
+        try:
+            self._spare = await self._connect()
+        except OSError as error:
+            if error.errno in _OUR_FAULT:
+                raise RunnerError(f"cannot connect to the runner: {error.strerror}") from error
+            raise RunnerUnfit("nobody listens any more") from error
+        self._spare_at = trio.current_time()
+
+    def close(self) -> None:
+        """Close the connection that waits for a request, if there is one."""
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
+
     async def _connect_or_explain(self) -> stdlib_socket.socket:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            if trio.current_time() - self._spare_at < _SPARE_S:
+                return spare
+            spare.close()
         try:
             return await self._connect()
         except OSError as error:

@@ -134,9 +134,11 @@ class Runner:
     async def check(self) -> None:
         """The gate before a request. Raises ``RunnerUnfit`` and ``RunnerError`` (2.8, 4.4).
 
-        A runner that has just answered is as fit as ``/health`` could tell.
+        A runner that has just answered is as fit as ``/health`` could tell, if it is still there.
         """
-        if trio.current_time() - self.client.answered_at > _FIT_S:
+        if trio.current_time() - self.client.answered_at < _FIT_S:
+            await self.client.check_listening()
+        else:
             await self.client.check_ready()
 
     async def stop(self, grace: float = 2.0) -> None:
@@ -252,6 +254,7 @@ class Runner:
 
     def _finish(self, returncode: int | None) -> None:
         _pass_on(self._log.feed_eof())
+        self.client.close()
         self._close_control()
         if self._process is not None and self._process.stdout is not None:
             stdout = self._process.stdout

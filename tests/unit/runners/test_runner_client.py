@@ -244,6 +244,41 @@ async def test_an_answer_shows_for_a_second_that_a_runner_is_fit(
     assert asked == 3
 
 
+async def test_the_connection_of_the_short_check_serves_the_next_request(
+    start_fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = await start_fake({"tokens": 2})
+    connects = 0
+    connect = runner.client._connect
+
+    async def counted() -> Any:
+        nonlocal connects
+        connects += 1
+        return await connect()
+
+    monkeypatch.setattr(runner.client, "_connect", counted)
+    await events(runner)
+    assert connects == 1
+    await runner.check()
+    assert len(await events(runner)) == 3
+    assert connects == 2
+    # One that has waited for long may be closed by the runner at any moment.
+    await runner.check()
+    runner.client._spare_at -= 1.0
+    assert len(await events(runner)) == 3
+    assert connects == 4
+
+
+async def test_a_runner_that_died_behind_its_last_answer_is_unfit(start_fake: Any) -> None:
+    runner = await start_fake({"tokens": 2})
+    await events(runner)
+    os.kill(runner.pid, signal.SIGKILL)
+    with pytest.raises(RunnerUnfit, match="nobody listens"):
+        with trio.fail_after(30):
+            while True:
+                await runner.check()
+
+
 async def test_a_silent_runner_is_unfit_after_ten_seconds(
     tmp_path: Any, autojump_clock: MockClock
 ) -> None:

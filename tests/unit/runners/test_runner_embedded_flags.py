@@ -55,7 +55,7 @@ def test_every_flag_of_the_daemon_sets_its_parameter() -> None:
     assert params.flash_attn_type.name.endswith("ENABLED")
     assert params.cache_type_k.name == params.cache_type_v.name == "GGML_TYPE_Q8_0"
     assert params.cache_ram_mib == 17
-    assert not params.use_jinja
+    assert params.use_jinja
     assert params.chat_template == "chatml"
     assert params.mmproj.path == "/p"
     assert not params.mmproj_use_gpu
