@@ -28,6 +28,14 @@ class TypedArray(msgspec.Struct, frozen=True):
     values: Sequence[int | float | bool | str | bytes]
 
 
+class EncodedArray(msgspec.Struct, frozen=True):
+    """An array whose elements are encoded already: ``data`` holds ``count`` of them."""
+
+    element_type: ValueType
+    count: int
+    data: bytes
+
+
 #: What can be written. Bare integers become u32 if they fit (i32 if negative, 64 bits if large),
 #: floats f32, bytes a string as it is, lists an array of what their elements have in common.
 Writable = (
@@ -38,6 +46,7 @@ Writable = (
     | bytes
     | Typed
     | TypedArray
+    | EncodedArray
     | Sequence[int]
     | Sequence[float]
     | Sequence[bool]
@@ -60,6 +69,8 @@ def encode_key(key: str, value: Writable) -> bytes:
     try:
         if isinstance(value, TypedArray):
             payload = _array(value)
+        elif isinstance(value, EncodedArray):
+            payload = _array_head(value.element_type, value.count) + value.data
         elif isinstance(value, Typed):
             payload = struct.pack("<I", value.type_id) + _scalar(value.type_id, value.value)
         elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
@@ -72,8 +83,12 @@ def encode_key(key: str, value: Writable) -> bytes:
     return encode_string(key) + payload
 
 
+def _array_head(element_type: ValueType, count: int) -> bytes:
+    return struct.pack("<IIQ", ValueType.ARRAY, element_type, count)
+
+
 def _array(array: TypedArray) -> bytes:
-    head = struct.pack("<IIQ", ValueType.ARRAY, array.element_type, len(array.values))
+    head = _array_head(array.element_type, len(array.values))
     if array.element_type in FORMATS and array.element_type is not ValueType.BOOL:
         return head + struct.pack(
             f"<{len(array.values)}{FORMATS[array.element_type]}", *array.values

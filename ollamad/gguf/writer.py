@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import msgspec
 
@@ -17,7 +17,7 @@ from ollamad.errors import quoted
 from ollamad.gguf import names
 from ollamad.gguf.encoding import Writable, encode_key, encode_string
 from ollamad.gguf.errors import GGUFError, unexpected_end_of_file
-from ollamad.gguf.file import GGUFFile
+from ollamad.gguf.file import GGUFFile, KeyRecord
 from ollamad.gguf.reader import DEFAULT_ALIGNMENT, MAGIC, MAX_ALIGNMENT
 from ollamad.gguf.validate import refuse_big_endian
 from ollamad.gguf.values import Span
@@ -41,19 +41,32 @@ _FOREIGN_PREFIXES = (
 SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")
 
 
+class Made(Protocol):
+    """Bytes that are computed while they are written; ``size`` says how many before that."""
+
+    @property
+    def size(self) -> int: ...
+
+    def blocks(self) -> Iterator[bytes]: ...
+
+
+#: What a file is put together from.
+Piece = bytes | Span | Made
+
+
 class Tensor(msgspec.Struct, frozen=True):
     """A tensor to write. ``shape`` has the fastest dimension first."""
 
     name: str
     type_id: int
     shape: tuple[int, ...]
-    data: bytes | Span
+    data: Piece
 
 
 class Output(msgspec.Struct, frozen=True):
     """A file that can be written: its size in bytes, and where its tensor data starts."""
 
-    pieces: tuple[bytes | Span, ...]
+    pieces: tuple[Piece, ...]
     data_offset: int
     size: int
 
@@ -107,7 +120,7 @@ def fresh(metadata: Mapping[str, Writable], tensors: Iterable[Tensor] = ()) -> O
     alignment = keys.get("general.alignment", DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int):
         raise GGUFError("improper type for 'general.alignment'")
-    return _output([encode_key(key, keys[key]) for key in order], _by_block(tensors), alignment)
+    return laid_out([encode_key(key, keys[key]) for key in order], _by_block(tensors), alignment)
 
 
 def rewritten(
@@ -115,25 +128,30 @@ def rewritten(
     *,
     drop: Collection[str] = (),
     add: Mapping[str, Writable] | None = None,
+    rename: Mapping[str, str] | None = None,
     tensors: Iterable[Tensor] | None = None,
 ) -> Output:
     """A copy of ``base`` without the keys in ``drop`` and with those in ``add`` at the end (8.2).
 
-    Every other key keeps its place, type and bytes. ``tensors`` None: those of ``base``. The copy
-    refers to ``base``, which must stay open. Raises GGUFError, also for a big-endian ``base``.
+    Every other key keeps its place, type and bytes, and its name unless ``rename`` has another.
+    ``tensors`` None: those of ``base``. The copy refers to ``base``, which must stay open. Raises
+    GGUFError, also for a big-endian ``base``.
     """
     refuse_big_endian(base)
     added = add or {}
     # A stored parameter count would be wrong for other tensors, and readers compute it anyway.
     dropped = {"general.parameter_count", *drop, *added}
-    keys: list[bytes | Span] = [
-        Span(base.source, record.start, record.end)
+    renamed = rename or {}
+    keys: list[Piece] = [
+        _renamed(base, record, renamed[key])
+        if key in renamed
+        else Span(base.source, record.start, record.end)
         for key, record in base.metadata.records.items()
         if key not in dropped
     ]
     keys.extend(encode_key(key, value) for key, value in added.items())
     chosen = tensors_of(base) if tensors is None else list(tensors)
-    return _output(keys, chosen, base.alignment)
+    return laid_out(keys, chosen, base.alignment)
 
 
 def merged(parts: Sequence[GGUFFile]) -> Output:
@@ -163,6 +181,27 @@ def tensors_of(file: GGUFFile) -> list[Tensor]:
     return tensors
 
 
+class _Joined(msgspec.Struct, frozen=True):
+    """A key whose name is new and whose type and value are those of a file."""
+
+    name: bytes
+    rest: Span
+
+    @property
+    def size(self) -> int:
+        return len(self.name) + _length(self.rest)
+
+    def blocks(self) -> Iterator[bytes]:
+        yield self.name
+        yield from _blocks(self.rest)
+
+
+def _renamed(base: GGUFFile, record: KeyRecord, name: str) -> _Joined:
+    length = int.from_bytes(Span(base.source, record.start, record.start + 8).read(), "little")
+    rest = Span(base.source, record.start + 8 + length, record.end)
+    return _Joined(encode_string(name), rest)
+
+
 # --- layout ---------------------------------------------------------------------------------------
 
 
@@ -176,12 +215,16 @@ def _by_block(tensors: Iterable[Tensor]) -> list[Tensor]:
     return sorted(tensors, key=place)
 
 
-def _output(keys: Sequence[bytes | Span], tensors: Sequence[Tensor], alignment: int) -> Output:
+def laid_out(keys: Sequence[Piece], tensors: Sequence[Tensor], alignment: int) -> Output:
+    """A file of encoded keys and of tensors, both in this order.
+
+    Each of ``keys`` is one whole key. Raises GGUFError for tensors that cannot be.
+    """
     if not 1 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
         raise GGUFError(f"invalid GGUF alignment: {alignment}")
-    pieces: list[bytes | Span] = [MAGIC + struct.pack("<IQQ", VERSION, len(tensors), len(keys))]
+    pieces: list[Piece] = [MAGIC + struct.pack("<IQQ", VERSION, len(tensors), len(keys))]
     pieces.extend(keys)
-    data: list[bytes | Span] = []
+    data: list[Piece] = []
     offset = 0
     for tensor in tensors:
         size = _size(tensor)
@@ -214,13 +257,18 @@ def _size(tensor: Tensor) -> int:
     return size
 
 
-def _length(piece: bytes | Span) -> int:
-    return piece.end - piece.start if isinstance(piece, Span) else len(piece)
+def _length(piece: Piece) -> int:
+    if isinstance(piece, Span):
+        return piece.end - piece.start
+    return len(piece) if isinstance(piece, bytes) else piece.size
 
 
-def _blocks(piece: bytes | Span) -> Iterator[bytes]:
+def _blocks(piece: Piece) -> Iterator[bytes]:
     if isinstance(piece, bytes):
         yield piece
+        return
+    if not isinstance(piece, Span):
+        yield from piece.blocks()
         return
     at = piece.start
     while at < piece.end:
