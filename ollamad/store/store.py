@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ollamad.store.blobs import Blobs, BlobWriter, InUse
+from ollamad.store.derived import Derived
 from ollamad.store.digests import blob_filename, is_digest
 from ollamad.store.durable import make_directories, sync_directory, write_all
 from ollamad.store.errors import ManifestError, StoreError, os_error_text
@@ -52,6 +53,8 @@ class Store:
         self._blobs = Blobs(root / "blobs")
         self._blobs.on_spared = self._remove_spared
         self._manifests = ManifestFiles(root / "manifests")
+        #: What was made from blobs for llama.cpp. It goes with them.
+        self.derived = Derived(root / "compat", self._blobs.directory)
         self._changing = threading.RLock()
         #: How many times this process has changed a manifest.
         self.changes = 0
@@ -206,11 +209,13 @@ class Store:
         """
         with self._changing:
             referenced = self._referenced(self._manifests.all_countable())
-            return self._blobs.remove(
+            removed = self._blobs.remove(
                 digest
                 for digest in digests
                 if is_digest(digest) and blob_filename(digest) not in referenced
             )
+        self.derived.collect()
+        return removed
 
     def remove_superseded(self, old: StoredManifest) -> list[str]:
         """Remove what only the replaced manifest ``old`` used, unless pruning is off (2.12)."""
@@ -250,23 +255,26 @@ class Store:
         with self._changing:
             self.ensure_directories()
             rename_old_blobs(self._blobs.directory)
-            if not self.prune:
-                return
-            remove_leftovers(self._manifests.directory, now_ns)
-            try:
-                manifests = self._manifests.all_strict()
-            except (ManifestError, OSError) as error:
-                logger.warning(
-                    "corrupt manifests detected, skipping prune operation.  "
-                    "Re-pull or delete to clear error=%s",
-                    error,
-                )
-                return
-            referenced = self._referenced(manifests)
-            total, removed = prune_blobs(self._blobs.directory, referenced, now_ns)
-            logger.info("total blobs: %d", total)
-            logger.info("total unused blobs removed: %d", removed)
-            prune_directories(self._manifests.directory)
+            if self.prune:
+                self._prune(now_ns)
+        self.derived.clean(now_ns)
+
+    def _prune(self, now_ns: int) -> None:
+        remove_leftovers(self._manifests.directory, now_ns)
+        try:
+            manifests = self._manifests.all_strict()
+        except (ManifestError, OSError) as error:
+            logger.warning(
+                "corrupt manifests detected, skipping prune operation.  "
+                "Re-pull or delete to clear error=%s",
+                error,
+            )
+            return
+        referenced = self._referenced(manifests)
+        total, removed = prune_blobs(self._blobs.directory, referenced, now_ns)
+        logger.info("total blobs: %d", total)
+        logger.info("total unused blobs removed: %d", removed)
+        prune_directories(self._manifests.directory)
 
 
 def _write_new(path: Path, raw: bytes, mode: int) -> None:
