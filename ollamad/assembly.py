@@ -48,7 +48,7 @@ async def running_services(
     _log_hardware(hardware, option_defaults.tier)
     # Two nurseries: the scheduler ends first, and needs the runners' tasks to stop them.
     async with trio.open_nursery() as runners, trio.open_nursery() as supervised:
-        launcher = Launcher(runners, rundir, settings, kinds=kinds)
+        launcher = Launcher(runners, rundir, settings, kinds=kinds, derived=store.derived)
         core = Core(limits(settings, hardware))
         scheduler: Scheduler[Runner] = Scheduler(core, launcher, _read_memory)
         await supervised.start(scheduler.run)

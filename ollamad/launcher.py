@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
+import msgspec
 import trio
 
 from ollamad.errors import LoadError, quoted
@@ -24,6 +26,7 @@ from ollamad.runners.rundir import RunDirectory
 from ollamad.scheduler.sizing import LaunchPlan
 from ollamad.scheduler.spec import ModelSpec
 from ollamad.settings import Settings
+from ollamad.store.derived import Derived, Loadable
 
 log = logging.getLogger(__name__)
 
@@ -125,20 +128,60 @@ class Launcher:
     """
 
     def __init__(
-        self, nursery: trio.Nursery, rundir: RunDirectory, settings: Settings, *, kinds: Found
+        self,
+        nursery: trio.Nursery,
+        rundir: RunDirectory,
+        settings: Settings,
+        *,
+        kinds: Found,
+        derived: Derived,
     ) -> None:
         self._nursery = nursery
         self._rundir = rundir
         self._load_timeout_ns = settings.load_timeout
         self._num_parallel = settings.num_parallel
         self._kinds = kinds
+        self._derived = derived
+        #: Held while files are made: two at a time would only be slower.
+        self._making = trio.Lock()
 
     async def __call__(self, spec: ModelSpec, plan: LaunchPlan) -> Runner:
         """Raises LoadError, GGUFError, and FileNotFoundError when the weights are gone.
 
-        When memory runs out, a projector that was to go to a device is tried once more in main
-        memory (2.11).
+        Files that llama.cpp cannot load as they are become others first; the load timeout begins
+        after that. When memory runs out, a projector that was to go to a device is tried once more
+        in main memory (2.11).
         """
+        with self._derived.held(spec.model_path, spec.draft):
+            return await self._launch(await self._loadable(spec), plan)
+
+    async def _loadable(self, spec: ModelSpec) -> ModelSpec:
+        """``spec`` with the files that llama.cpp gets."""
+        files = await self._files(spec.model_path, projector=not spec.projectors)
+        found: dict[str, Any] = {"model_path": files.text}
+        if files.mmproj is not None:
+            found["projectors"] = (files.mmproj,)
+        if spec.draft is not None:
+            found["draft"] = await self._draft(spec.draft)
+        return msgspec.structs.replace(spec, **found)
+
+    async def _draft(self, path: Path) -> Path:
+        try:
+            return (await self._files(path, projector=False)).text
+        except (OSError, GGUFError):
+            return path  # ``read_launch_facts`` tells about it
+
+    async def _files(self, path: Path, *, projector: bool) -> Loadable:
+        find = partial(self._derived.find, path, projector=projector)
+        if files := await trio.to_thread.run_sync(find):
+            return files
+        async with self._making:
+            # Cancelled when nobody waits for the model any more: then what was begun goes.
+            check = trio.from_thread.check_cancelled
+            make = partial(self._derived.make, path, projector=projector, check=check)
+            return await trio.to_thread.run_sync(make)
+
+    async def _launch(self, spec: ModelSpec, plan: LaunchPlan) -> Runner:
         facts = await trio.to_thread.run_sync(read_launch_facts, spec)
         launch = launch_of(spec, plan, facts)
         if spec.is_completion and launch.parallel < self._num_parallel:

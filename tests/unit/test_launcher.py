@@ -6,14 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+from support import gemma3
 from support.creating import gguf
 
 from ollamad.errors import LoadError
 from ollamad.gguf.errors import GGUFError
-from ollamad.launcher import LaunchFacts, launch_of, read_launch_facts
+from ollamad.launcher import Launcher, LaunchFacts, launch_of, read_launch_facts
+from ollamad.runners.kinds import Found
 from ollamad.scheduler.options import RunnerOptions
 from ollamad.scheduler.sizing import GIB, Limits, MemoryReading, plan
 from ollamad.scheduler.spec import ModelShape, ModelSpec
+from ollamad.settings import Settings
+from ollamad.store.derived import Derived, Loadable
 
 
 def file(folder: Path, name: str, content: bytes) -> Path:
@@ -87,3 +92,51 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         path = tmp_path / "none" if content is None else file(tmp_path, "empty", content)
         with pytest.raises(LoadError, match=f'read mmproj metadata "{path}": .*{text}'):
             read_launch_facts(spec(model, projectors=(path,)))
+
+
+# --- files that llama.cpp cannot load as they are -------------------------------------------------
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    (tmp_path / "blobs").mkdir()
+    return gemma3.library_file(tmp_path / "blobs" / f"sha256-{'a' * 64}")
+
+
+async def loadable(wanted: ModelSpec, derived: Derived) -> ModelSpec:
+    settings = Settings.from_environ({"HOME": "/home/user"})
+    nursery: Any = None  # nothing is started
+    launcher = Launcher(nursery, nursery, settings, kinds=Found((), ()), derived=derived)
+    return await launcher._loadable(wanted)
+
+
+async def test_a_published_file_is_launched_as_two(tmp_path: Path, published: Path) -> None:
+    derived = Derived(tmp_path / "compat", published.parent)
+    eye = (Path("eye"),)
+    blind = await loadable(spec(published, projectors=eye, draft=published), derived)
+    assert blind.projectors == eye
+    assert blind.model_path == blind.draft != published
+    seeing = await loadable(spec(published), derived)
+    files = derived.find(published)
+    assert files is not None
+    assert (seeing.model_path, seeing.projectors) == (files.text, (files.mmproj,))
+    assert read_launch_facts(seeing).projector_bytes > 0
+
+
+async def test_nothing_is_made_for_who_has_gone(
+    tmp_path: Path, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    derived = Derived(tmp_path / "compat", published.parent)
+    make = Derived.make
+
+    def cancelled(self: Derived, *arguments: Any, **options: Any) -> Loadable:
+        trio.from_thread.run_sync(scope.cancel)
+        return make(self, *arguments, **options)
+
+    monkeypatch.setattr(Derived, "make", cancelled)
+    with trio.CancelScope() as scope:
+        await loadable(spec(published), derived)
+    assert scope.cancelled_caught
+    assert derived.find(published) is None
+    monkeypatch.undo()
+    assert (await loadable(spec(published), derived)).projectors
