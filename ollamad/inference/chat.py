@@ -34,6 +34,7 @@ from ollamad.models.catalog import KnownModel
 from ollamad.parsing.stream import ChatStream, Final, Piece
 from ollamad.prompting.messages import chat_conversation, forgets_reasoning
 from ollamad.prompting.requests import chat_body, checked_format
+from ollamad.prompting.schema_check import check_schema
 from ollamad.runners.process import Runner
 from ollamad.scheduler.lease import Lease
 from ollamad.scheduler.options import Options
@@ -146,6 +147,7 @@ class _Run:
             self._complain(len(self._messages) - len(kept), dropped, lease.num_ctx)
             yield []
             fmt = checked_format(request.format)
+            check_schema(fmt)
             body = chat_body(
                 kept,
                 self._options,

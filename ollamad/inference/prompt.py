@@ -14,6 +14,7 @@ from ollamad.models.catalog import KnownModel
 from ollamad.prompting.image_tags import tagged, without_images
 from ollamad.prompting.messages import Cut, image_count, length_bound
 from ollamad.prompting.requests import Format, template_body
+from ollamad.prompting.schema_check import check_schema
 from ollamad.runners.process import Runner
 from ollamad.scheduler.lease import Lease
 from ollamad.wire import Message, Think, Tool
@@ -70,7 +71,8 @@ async def rendered(
 
 
 async def check_format(lease: Lease[Runner], fmt: Format | None) -> None:
-    """Raises RunnerError (400) for a schema that the runner cannot compile."""
+    """Raises BadRequest or RunnerError (400) for a schema that the runner cannot compile."""
+    check_schema(fmt)
     if fmt is not None and fmt.schema is not None:
         nothing = Message(role="user", content="")
         await lease.runner.client.apply_template(template_body([nothing], fmt=fmt))

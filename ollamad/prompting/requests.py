@@ -85,17 +85,22 @@ def checked_format(raw: msgspec.Raw | None) -> Format | None:
 _ANY_OBJECT = b'{"type":"object"}'
 
 #: For runners that constrain with llguidance; others do not know the key. Without it a small model
-#: can fall into writing blanks for ever, for JSON allows any number of them.
-_SPACING = b'"x-guidance":{"whitespace_flexible":false,"item_separator":", ","key_separator":": "}'
+#: can fall into writing blanks for ever, for JSON allows any number of them; and one keyword that
+#: it does not know, as ``not`` or another ``format``, would cost the answer all constraints.
+_GUIDANCE = (
+    b'"x-guidance":{"whitespace_flexible":false,"item_separator":", ","key_separator":": ",'
+    b'"lenient":true,"coerce_one_of":true}'
+)
 
 
 def _schema(fmt: Format) -> msgspec.Raw:
-    """The schema for the runner, with the spacing that an answer shall have."""
+    """The schema for the runner, with the spacing that an answer shall have and what to do
+    with keywords that the runner does not know."""
     text = fmt.schema or _ANY_OBJECT
     if b'"x-guidance"' in text:
         return msgspec.Raw(text)
     inside = text.strip()[1:-1].strip()
-    return msgspec.Raw(b"{" + inside + (b"," if inside else b"") + _SPACING + b"}")
+    return msgspec.Raw(b"{" + inside + (b"," if inside else b"") + _GUIDANCE + b"}")
 
 
 def completion_body(

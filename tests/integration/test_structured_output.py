@@ -113,6 +113,48 @@ def test_a_schema_that_cannot_be_compiled(own: Daemon, path: str) -> None:
     assert json.loads(body)["error"]
 
 
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": "["},
+        {"type": "string", "pattern": "^(?=a)a+$"},
+        {"type": "object", "patternProperties": {"[": {}}},
+        {"type": "object", "required": "a"},
+        {"type": "string", "minLength": 5, "maxLength": 1},
+        {"type": "string", "pattern": "^a{3,1}$"},
+    ],
+    ids=str,
+)
+def test_a_schema_that_the_runner_would_drop(own: Daemon, path: str, schema: Any) -> None:
+    wanted = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
+    asked = {"model": "smollm2", "format": wanted, "prompt": "x", "options": {"num_predict": 5}}
+    asked["messages"] = [{"role": "user", "content": "x"}]
+    status, _, body = own.request("POST", path, asked)
+    assert status == 400
+    assert json.loads(body)["error"].startswith("invalid format: ")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": "^\\p{L}{3}$"},
+        {"type": "string", "format": "unheard-of"},
+        {"not": {"type": "integer"}},
+        {"oneOf": [{"type": "integer"}, {"type": "number"}]},
+        {"type": "array", "items": {"enum": [1]}, "maxItems": 2, "uniqueItems": True},
+    ],
+    ids=str,
+)
+def test_one_unusual_keyword_does_not_set_the_model_free(own: Daemon, schema: Any) -> None:
+    wanted = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
+    wanted["additionalProperties"] = False
+    messages = [{"role": "user", "content": "Say hello."}]
+    options = {"seed": 1, "num_predict": 20, "temperature": 0}
+    answer = _ask(own, format=wanted, options=options, messages=messages)
+    assert "".join(answer["message"]["content"].split()).startswith('{"a":')
+
+
 def test_any_object(own: Daemon) -> None:
     answer = _ask(own, format="json", options={"seed": 1, "num_predict": 300})
     if answer["done_reason"] == "stop":

@@ -32,7 +32,13 @@ from ollamad.wire import (
 
 OPTIONS = Options(num_ctx=2048)
 
-SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+GUIDANCE = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+    "lenient": True,
+    "coerce_one_of": True,
+}
 
 
 def completion(options: Options = OPTIONS, **kwargs: Any) -> dict[str, Any]:
@@ -112,7 +118,7 @@ def test_invalid_format(raw: str, shown: str) -> None:
 def test_format_json() -> None:
     fmt = checked_format(msgspec.Raw(b'"json"'))
     assert fmt == Format(None)
-    schema = {"type": "object", "x-guidance": SPACING}
+    schema = {"type": "object", "x-guidance": GUIDANCE}
     assert completion(fmt=fmt)["json_schema"] == schema
     assert chat(fmt=fmt)["response_format"] == {
         "type": "json_schema",
@@ -131,7 +137,7 @@ def test_a_schema_keeps_its_key_order() -> None:
 @pytest.mark.parametrize("raw", ["{}", " { } ", '{"type":"object"}', '{"a":{}}\n'])
 def test_blanks_between_tokens_are_not_left_to_the_model(raw: str) -> None:
     sent = completion(fmt=checked_format(msgspec.Raw(raw.encode())))["json_schema"]
-    assert sent == {**json.loads(raw), "x-guidance": SPACING}
+    assert sent == {**json.loads(raw), "x-guidance": GUIDANCE}
 
 
 def test_spacing_of_the_clients_own_is_kept() -> None:
