@@ -6,10 +6,10 @@ import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
 from ollamad.errors import RunnerError
 from ollamad.inference.answer import Answer
+from ollamad.inference.calls import in_order
 from ollamad.inference.parser_choice import ChosenParser, ParserChoice
 from ollamad.inference.prompt import fitted, rendered
 from ollamad.inference.rendered import (
@@ -39,7 +39,7 @@ from ollamad.runners.process import Runner
 from ollamad.scheduler.lease import Lease
 from ollamad.scheduler.options import Options
 from ollamad.scheduler.spec import ModelSpec
-from ollamad.wire import ChatRequest, ChatResponse, DebugInfo, Message, Think, ToolCall
+from ollamad.wire import ChatRequest, ChatResponse, DebugInfo, Message, Think
 
 log = logging.getLogger(__name__)
 
@@ -258,7 +258,7 @@ class _Run:
                 role="assistant",
                 content=piece.content,
                 thinking=piece.thinking,
-                tool_calls=_with_sorted_values(piece.tool_calls),
+                tool_calls=in_order(piece.tool_calls),
             ),
             done=False,
             logprobs=piece.logprobs,
@@ -268,9 +268,7 @@ class _Run:
         return ChatResponse(
             model=self._request.model,
             created_at=self._services.clock.now(),
-            message=Message(
-                role="assistant", content="", tool_calls=_with_sorted_values(final.tool_calls)
-            ),
+            message=Message(role="assistant", content="", tool_calls=in_order(final.tool_calls)),
             done=True,
             done_reason=final.done_reason,
             total_duration=time.monotonic_ns() - self._started,
@@ -281,22 +279,6 @@ class _Run:
             eval_duration=final.eval_duration,
             prompt_truncated=dropped,
         )
-
-
-def _with_sorted_values(calls: list[ToolCall] | None) -> list[ToolCall] | None:
-    """Arguments keep the model's order, the objects in them are sorted by key (8.8)."""
-    for call in calls or ():
-        arguments = call.function.arguments
-        call.function.arguments = {name: _sorted(value) for name, value in arguments.items()}
-    return calls
-
-
-def _sorted(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _sorted(value[key]) for key in sorted(value)}
-    if isinstance(value, list):
-        return [_sorted(item) for item in value]
-    return value
 
 
 def whole(events: list[ChatResponse]) -> ChatResponse:

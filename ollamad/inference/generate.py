@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 from ollamad.errors import BadRequest, RunnerError
 from ollamad.inference.answer import Answer
+from ollamad.inference.calls import in_order
 from ollamad.inference.parser_choice import ChosenParser, ParserChoice
 from ollamad.inference.prompt import fitted, rendered
 from ollamad.inference.rendered import (
@@ -258,7 +259,7 @@ class _Run:
             prompt_eval_duration=final.prompt_eval_duration,
             eval_count=final.eval_count,
             eval_duration=final.eval_duration,
-            tool_calls=calls or None,
+            tool_calls=in_order(calls) or None,
             prompt_truncated=dropped,
         )
 

@@ -99,8 +99,9 @@ def _schema(fmt: Format) -> msgspec.Raw:
     text = fmt.schema or _ANY_OBJECT
     if b'"x-guidance"' in text:
         return msgspec.Raw(text)
-    inside = text.strip()[1:-1].strip()
-    return msgspec.Raw(b"{" + inside + (b"," if inside else b"") + _GUIDANCE + b"}")
+    # Without a keyword any value would do; a format is for objects (http-api.md 8.5).
+    inside = text.strip()[1:-1].strip() or _ANY_OBJECT[1:-1]
+    return msgspec.Raw(b"{" + inside + b"," + _GUIDANCE + b"}")
 
 
 def completion_body(

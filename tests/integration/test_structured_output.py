@@ -156,8 +156,6 @@ def test_one_unusual_keyword_does_not_set_the_model_free(own: Daemon, schema: An
 
 
 def test_any_object(own: Daemon) -> None:
-    answer = _ask(own, format="json", options={"seed": 1, "num_predict": 300})
-    if answer["done_reason"] == "stop":
-        assert isinstance(json.loads(answer["message"]["content"]), dict)
-    else:
-        assert answer["message"]["content"].lstrip().startswith("{")
+    # What it says may have no end: nothing bounds the numbers and texts of any object.
+    answer = _ask(own, format="json", options={"seed": 1, "num_predict": 60})
+    assert answer["message"]["content"].startswith("{")

@@ -273,10 +273,13 @@ async def test_a_runner_that_died_behind_its_last_answer_is_unfit(start_fake: An
     runner = await start_fake({"tokens": 2})
     await events(runner)
     os.kill(runner.pid, signal.SIGKILL)
-    with pytest.raises(RunnerUnfit, match="nobody listens"):
-        with trio.fail_after(30):
-            while True:
-                await runner.check()
+
+    async def until_unfit() -> None:
+        while True:
+            await runner.check()
+
+    with trio.fail_after(30), pytest.raises(RunnerUnfit, match="nobody listens"):
+        await until_unfit()
 
 
 async def test_a_silent_runner_is_unfit_after_ten_seconds(
