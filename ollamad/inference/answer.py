@@ -233,7 +233,9 @@ class Answer:
             top_logprobs=self._top_logprobs,
         )
         stream = CompletionStream(logprobs=self._logprobs, top_logprobs=self._top_logprobs)
-        return _Completion(self._scheduler, lease, body, stream, options.num_predict)
+        return _Completion(
+            self._scheduler, lease, body, stream, options.num_predict, has_format=fmt is not None
+        )
 
 
 class _Waiting:
@@ -276,12 +278,15 @@ class _Completion:
         body: bytes,
         stream: CompletionStream,
         limit: int,
+        *,
+        has_format: bool,
     ) -> None:
         self._scheduler = scheduler
         self._lease = lease
         self._body = body
         self._stream = stream
         self._limit = limit
+        self._has_format = has_format
         self._started = self._first = 0
 
     @property
@@ -300,6 +305,9 @@ class _Completion:
         return first - self._started, now - first
 
     async def pieces(self) -> AsyncGenerator[list[Piece], None]:
+        """Raises RunnerError, with the status 400 for a format that the runner cannot compile."""
+        runner = self._lease.runner
+        refused = runner.refused_schemas if self._has_format else 0
         self._started = time.monotonic_ns()
         answer = pieces(
             self._scheduler,
@@ -311,6 +319,11 @@ class _Completion:
         )
         async with aclosing(answer):
             async for batch in answer:
+                if self._has_format and not self._first:
+                    # It says so only in its log, before it goes on without any constraint.
+                    await runner.logged()
+                    if runner.refused_schemas > refused:
+                        raise RunnerError(f"invalid format: {runner.refusal}", status=400)
                 self._first = self._first or time.monotonic_ns()
                 yield batch
         if self._stream.final is None:

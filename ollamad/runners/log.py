@@ -66,6 +66,8 @@ _BUFFER = re.compile(
     r"^[^:]*?(\w+): +(\S+) +"
     rf"(model|KV|compute|output|RS|LoRA|DSV4 .+? state) buffer size = +{_MIB_TEXT}"
 )
+#: A schema that llguidance cannot compile: the answer then goes on without any constraint.
+_SCHEMA_REFUSED = re.compile(r"llg error: (?:at \S{1,20}: )?(.{1,500})")
 _PROJECTOR = re.compile(rf"estimated worst-case memory usage of mmproj is {_MIB_TEXT}")
 
 #: Endings of buffer names that say how a device's memory is used, not which device it is.
@@ -118,6 +120,9 @@ class LogReader:
 
     def __init__(self, extra_models: int = 0) -> None:
         self._extra_models = extra_models
+        #: How many schemas the runner could not compile, and why not the last one.
+        self.refused_schemas = 0
+        self.refusal = ""
         self._partial = b""
         self._reset_numbers()
         self._last_error = ""
@@ -166,6 +171,9 @@ class LogReader:
     def _line(self, line: str) -> None:
         if len(line) <= _NUMBERS_LINE and (" MiB" in line or "layers" in line):
             self._numbers(line)
+        if (refused := _SCHEMA_REFUSED.search(line)) is not None:
+            self.refused_schemas += 1
+            self.refusal = refused[1]
         if (marker := _MARKER.search(line)) is not None:
             self._add_error(line[marker.start() :])
         elif is_out_of_memory(line):

@@ -113,6 +113,16 @@ class Runner:
         """What the runner printed last that looks like an error, ``""`` for nothing (2.7)."""
         return self._log.last_error
 
+    @property
+    def refused_schemas(self) -> int:
+        """How many schemas of answers it could not compile until now, as its log tells."""
+        return self._log.refused_schemas
+
+    @property
+    def refusal(self) -> str:
+        """Why it could not compile the last of them."""
+        return self._log.refusal
+
     async def logged(self) -> str:
         """``last_error`` after all that the runner has printed until now was read."""
         self._hurry.set()

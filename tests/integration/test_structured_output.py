@@ -155,6 +155,18 @@ def test_one_unusual_keyword_does_not_set_the_model_free(own: Daemon, schema: An
     assert "".join(answer["message"]["content"].split()).startswith('{"a":')
 
 
+@pytest.mark.parametrize("own", ["1"], indirect=True)
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
+def test_a_schema_that_only_the_constraint_engine_refuses(own: Daemon, path: str) -> None:
+    wanted = {"type": "object", "properties": {"a": {"type": "integer", "enum": ["x"]}}}
+    wanted["required"] = ["a"]
+    asked = {"model": "smollm2", "format": wanted, "prompt": "x", "options": {"num_predict": 5}}
+    asked["messages"] = [{"role": "user", "content": "x"}]
+    status, _, body = own.request("POST", path, asked)
+    assert status == 400
+    assert "unsatisfiable" in json.loads(body)["error"]
+
+
 def test_any_object(own: Daemon) -> None:
     # What it says may have no end: nothing bounds the numbers and texts of any object.
     answer = _ask(own, format="json", options={"seed": 1, "num_predict": 60})

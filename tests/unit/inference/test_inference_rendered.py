@@ -381,6 +381,12 @@ class Talker:
         self._texts = list(texts)
         self._batch = batch
         self._error = error
+        self.refuses = False
+        self.runner: Any = None
+
+    async def logged(self) -> str:
+        self.runner.refused_schemas += self.refuses
+        return ""
 
     async def apply_template(self, body: bytes) -> str:
         self.checked += 1
@@ -481,7 +487,14 @@ async def said(
     """What becomes of the answers, as chat and generate do it."""
     choice = ParserChoice(known, think, tools=tools, last=message(U, "hi"))
     parser, waits = choice.parser(prompt)
-    runner = SimpleNamespace(client=talker, media_marker="")
+    runner = SimpleNamespace(
+        client=talker,
+        media_marker="",
+        logged=talker.logged,
+        refused_schemas=0,
+        refusal="no such thing",
+    )
+    talker.runner = runner
     lease: Any = SimpleNamespace(runner=runner, num_ctx=num_ctx)
     answer = Answer(
         SimpleNamespace(),  # type: ignore[arg-type]
@@ -736,6 +749,19 @@ async def test_no_format(fmt: bytes | None) -> None:
     assert constrained(talker) == [False]
     assert talker.checked == 0
     assert answer.counts == (PROMPT_TOKENS, 6, "stop")
+
+
+async def test_a_format_that_only_the_log_refuses() -> None:
+    talker = Talker([OBJECT])
+    talker.refuses = True
+    pieces: list[Piece] = []
+    with pytest.raises(RunnerError, match="invalid format: no such thing") as failure:
+        await said(talker, thinker(), think=False, into=pieces)
+    assert failure.value.status == 400
+    assert pieces == []
+    talker = Talker([FREE])
+    talker.refuses = True
+    assert (await said(talker, thinker(), fmt=None)).content == "Free text"
 
 
 async def test_any_object() -> None:

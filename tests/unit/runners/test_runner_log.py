@@ -326,3 +326,12 @@ def test_no_output_breaks_the_reader(data: bytes) -> None:
     reader.feed(data)
     reader.feed_eof()
     reader.memory(0)
+
+
+def test_schemas_that_could_not_be_compiled() -> None:
+    log = LogReader()
+    assert (log.refused_schemas, log.refusal) == (0, "")
+    log.feed(b"0.01 E llg error: at 2(8): failed to compile JSON schema: Unsatisfiable\n")
+    assert (log.refused_schemas, log.refusal) == (1, "failed to compile JSON schema: Unsatisfiable")
+    log.feed(b"llg error: other\nllg error: last\n")
+    assert (log.refused_schemas, log.refusal) == (3, "last")
