@@ -10,7 +10,7 @@ chain ``.A.B`` that of ``.B``), and prints as Go prints it in errors (``str(node
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from ollamad.gotemplate.quoting import quote
 
@@ -192,6 +192,8 @@ class ActionNode:
 class BranchNode:
     """What ``if``, ``range`` and ``with`` have in common. ``else if`` is an if in ``otherwise``."""
 
+    keyword: ClassVar[str]
+
     position: int
     pipe: PipeNode
     body: ListNode
@@ -199,28 +201,22 @@ class BranchNode:
 
     def __str__(self) -> str:
         otherwise = "" if self.otherwise is None else "{{else}}" + str(self.otherwise)
-        return f"{{{{{self.keyword()} {self.pipe}}}}}{self.body}{otherwise}{{{{end}}}}"
-
-    def keyword(self) -> str:
-        raise NotImplementedError
+        return f"{{{{{self.keyword} {self.pipe}}}}}{self.body}{otherwise}{{{{end}}}}"
 
 
 @dataclass(eq=False, slots=True)
 class IfNode(BranchNode):
-    def keyword(self) -> str:
-        return "if"
+    keyword: ClassVar[str] = "if"
 
 
 @dataclass(eq=False, slots=True)
 class RangeNode(BranchNode):
-    def keyword(self) -> str:
-        return "range"
+    keyword: ClassVar[str] = "range"
 
 
 @dataclass(eq=False, slots=True)
 class WithNode(BranchNode):
-    def keyword(self) -> str:
-        return "with"
+    keyword: ClassVar[str] = "with"
 
 
 @dataclass(eq=False, slots=True)

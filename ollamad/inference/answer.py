@@ -16,17 +16,18 @@ from itertools import accumulate
 import msgspec
 
 from ollamad.errors import BadRequest, RunnerError
+from ollamad.inference.parser_choice import ChosenParser
 from ollamad.inference.prompt import check_format
 from ollamad.inference.rendered import Prompt, ready_prompt
 from ollamad.inference.run import pieces
 from ollamad.parsing.answer import AnswerParser, ConstraintPoint, Pieces
 from ollamad.parsing.stream import CompletionStream, Final, Piece
-from ollamad.prompting.requests import Format, completion_body
+from ollamad.prompting.requests import Format, checked_format, completion_body
 from ollamad.runners.process import Runner
 from ollamad.scheduler.lease import Lease
 from ollamad.scheduler.options import Options
 from ollamad.scheduler.shell import Scheduler
-from ollamad.wire import Logprob
+from ollamad.wire import ChatRequest, GenerateRequest, Logprob
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,30 @@ class Answer:
         self._said: list[str] = []
         #: Set when the answer is complete.
         self.final: Final | None = None
+
+    @classmethod
+    def to(
+        cls,
+        request: ChatRequest | GenerateRequest,
+        scheduler: Scheduler[Runner],
+        lease: Lease[Runner],
+        prompt: Prompt,
+        options: Options,
+        chosen: ChosenParser,
+    ) -> Answer:
+        """The answer that ``request`` wants. Raises OllamadError (500) for a bad ``format``."""
+        return cls(
+            scheduler,
+            lease,
+            prompt,
+            options,
+            chosen.parser,
+            fmt=checked_format(request.format),
+            waits=chosen.waits,
+            may_call=isinstance(request, ChatRequest) and bool(request.tools),
+            logprobs=request.logprobs,
+            top_logprobs=request.top_logprobs,
+        )
 
     @property
     def raw(self) -> str:

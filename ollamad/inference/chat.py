@@ -13,8 +13,8 @@ from ollamad.inference.calls import in_order
 from ollamad.inference.parser_choice import ChosenParser, ParserChoice
 from ollamad.inference.prompt import fitted, rendered
 from ollamad.inference.rendered import (
-    Cutting,
     Prompt,
+    cutting_of,
     fitted_rendered,
     prompter_of,
     ready_prompt,
@@ -180,18 +180,7 @@ class _Run:
             loaded = time.monotonic_ns()
             prompt, parser = await self._rendered_prompt(lease)
             yield []
-            answer = Answer(
-                services.scheduler,
-                lease,
-                prompt,
-                self._options,
-                parser.parser,
-                fmt=checked_format(request.format),
-                waits=parser.waits,
-                may_call=bool(request.tools),
-                logprobs=request.logprobs,
-                top_logprobs=request.top_logprobs,
-            )
+            answer = Answer.to(request, services.scheduler, lease, prompt, self._options, parser)
             async with aclosing(answer.pieces()) as batches:
                 async for batch in batches:
                     yield [self._event(p) for p in batch]
@@ -217,12 +206,7 @@ class _Run:
             lease,
             text,
             media,
-            Cutting(
-                self._options.num_keep,
-                model.adds_bos,
-                self._spec.context_shift,
-                request.truncate,
-            ),
+            cutting_of(model, self._spec, request.truncate),
             dropped=dropped,
         )
         self._complain(len(self._messages) - len(kept), prompt.dropped, lease.num_ctx)

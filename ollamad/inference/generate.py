@@ -13,8 +13,8 @@ from ollamad.inference.calls import in_order
 from ollamad.inference.parser_choice import ChosenParser, ParserChoice
 from ollamad.inference.prompt import fitted, rendered
 from ollamad.inference.rendered import (
-    Cutting,
     Prompt,
+    cutting_of,
     fitted_rendered,
     parsed,
     prompter_of,
@@ -34,7 +34,6 @@ from ollamad.inference.services import (
 from ollamad.models.catalog import KnownModel
 from ollamad.parsing.stream import Final, Piece
 from ollamad.prompting.messages import generate_conversation
-from ollamad.prompting.requests import checked_format
 from ollamad.runners.process import Runner
 from ollamad.scheduler.lease import Lease
 from ollamad.scheduler.options import Options
@@ -132,17 +131,7 @@ class _Run:
             loaded = time.monotonic_ns()
             prompt, parser = await self._prompt(lease)
             yield []
-            answer = Answer(
-                services.scheduler,
-                lease,
-                prompt,
-                self._options,
-                parser.parser,
-                fmt=checked_format(request.format),
-                waits=parser.waits,
-                logprobs=request.logprobs,
-                top_logprobs=request.top_logprobs,
-            )
+            answer = Answer.to(request, services.scheduler, lease, prompt, self._options, parser)
             calls: list[ToolCall] = []
             # The runner's slot must be free before the lease says so.
             async with aclosing(answer.pieces()) as batches:
@@ -166,12 +155,7 @@ class _Run:
             lease,
             text,
             media,
-            Cutting(
-                self._options.num_keep,
-                model.adds_bos,
-                self._spec.context_shift,
-                request.truncate,
-            ),
+            cutting_of(model, self._spec, request.truncate),
             dropped=dropped,
         )
         if prompt.dropped:

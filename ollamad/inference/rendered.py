@@ -20,6 +20,7 @@ from ollamad.prompting.renderers.registry import find_renderer, renderer_names
 from ollamad.prompting.template import Template, parse_template
 from ollamad.runners.process import Runner
 from ollamad.scheduler.lease import Lease
+from ollamad.scheduler.spec import ModelSpec
 from ollamad.wire import Message, Think, Tool
 
 
@@ -108,6 +109,11 @@ class Cutting:
     adds_bos: bool = False
     context_shift: bool = True
     truncate: bool | None = None
+
+
+def cutting_of(model: KnownModel, spec: ModelSpec, truncate: bool | None) -> Cutting:
+    """How this model's prompts are cut for a request."""
+    return Cutting(spec.num_keep, model.adds_bos, spec.context_shift, truncate)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,11 @@ QWEN_TEMPLATE = """{{- if .Tools }}<|im_start|>system
 {{ if and $last (ne .Role "assistant") }}<|im_start|>assistant
 {{ end }}
 {{- end }}"""
-PLAIN_TEMPLATE = "{{ range .Messages }}{{ .Role }}: {{ .Content }}\n{{ end }}{{ .Tools }}"
+PLAIN_TEMPLATE = (
+    "{{ range .Messages }}{{ .Role }}: {{ .Content }}"
+    "{{ range .ToolCalls }}[TOOL_CALLS]{{ .Function.Name }}[ARGS]{{ .Function.Arguments }}{{ end }}"
+    "\n{{ end }}{{ .Tools }}"
+)
 MISTRAL_TEMPLATE = (
     "{{ range .Messages }}[INST] {{ .Content }}[/INST]"
     "{{ if .ToolCalls }}[TOOL_CALLS] [{{ range .ToolCalls }}"
@@ -67,8 +71,10 @@ LLAMA_TEMPLATE = (
     "<|eot_id|>{{ end }}{{ .Tools }}"
 )
 HARMONY_TEMPLATE = (
-    "{{ range .Messages }}<|start|>{{ .Role }}<|message|>{{ .Content }}<|end|>{{ end }}"
-    "<|start|>assistant{{ .Tools }}"
+    "{{ range .Messages }}<|start|>{{ .Role }}<|message|>{{ .Content }}<|end|>"
+    "{{ range .ToolCalls }}<|start|>assistant<|channel|>commentary to=functions."
+    "{{ .Function.Name }} <|constrain|>json<|message|>{{ .Function.Arguments }}<|call|>{{ end }}"
+    "{{ end }}<|start|>assistant{{ .Tools }}"
 )
 
 
@@ -237,21 +243,25 @@ def test_an_answer_with_reasoning_text_and_a_call(
     assert [c["function"] for c in whole["message"]["tool_calls"]] == [call["function"]]
 
 
+def _prompt(fake: FakeDaemon, model: tuple[str, Family], messages: list[Any]) -> str:
+    asked = _chat(model, messages=messages, _debug_render_only=True, stream=False)
+    rendered = fake.post("/api/chat", asked)["_debug_info"]["rendered_template"]
+    assert isinstance(rendered, str)
+    return rendered
+
+
 def test_the_call_and_its_result_go_back_into_the_prompt(
     fake: FakeDaemon, model: tuple[str, Family]
 ) -> None:
-    fake.will(says="It is 22C.")
     call = {"id": "call_1", "function": {"name": "get_weather", "arguments": ARGUMENTS}}
-    history = [
-        QUESTION,
-        {"role": "assistant", "content": "", "tool_calls": [call]},
-        {"role": "tool", "content": "22C", "tool_name": "get_weather", "tool_call_id": "call_1"},
-    ]
-    rendered = fake.post(
-        "/api/chat", _chat(model, messages=history, _debug_render_only=True, stream=False)
-    )["_debug_info"]["rendered_template"]
-    assert "22C" in rendered
-    assert rendered.count("get_weather") >= 1
+    result = {"role": "tool", "content": "22C", "tool_name": "get_weather"}
+    called = {"role": "assistant", "content": "", "tool_calls": [call]}
+    question = _prompt(fake, model, [QUESTION])
+    rendered = _prompt(fake, model, [QUESTION, called, {**result, "tool_call_id": "call_1"}])
+    assert rendered.count("22C") == question.count("22C") + 1
+    # The tools are listed in both, the call only in one.
+    assert rendered.count("get_weather") > question.count("get_weather")
+    assert rendered.count("Paris") > question.count("Paris")
 
 
 @pytest.mark.parametrize("model", TALKING, indirect=True)

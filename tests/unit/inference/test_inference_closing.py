@@ -60,7 +60,7 @@ def answer(kind: str, services: Any) -> Any:
         template=parse_template("{{ .Prompt }}"),
         uses_harmony=False,
     )
-    common = (model, SimpleNamespace(context_shift=True))
+    common = (model, SimpleNamespace(context_shift=True, num_keep=4))
     options = Options(num_ctx=100)
     if kind.endswith("chat"):
         messages = [Message(role="user", content="hi")]
