@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from ollamad.parsing.events import Content, Event, Thinking
-from ollamad.parsing.withholding import first_tag, hold_tag, may_begin
+from ollamad.parsing.withholding import may_begin, up_to_tag
 
 
 class _State(Enum):
@@ -87,15 +87,11 @@ class ThinkingParser:
         return True
 
     def _think(self, events: list[Event]) -> bool:
-        split = first_tag(self._buffer, (self._closing,))
-        if split is not None:
-            if split.before:
-                events.append(Thinking(split.before))
-            self._buffer = split.after
-            self._state = _State.AFTER_CLOSE
-            return True
-        held = hold_tag(self._buffer, (self._closing,))
-        if held.show:
-            events.append(Thinking(held.show))
-        self._buffer = held.keep
-        return False
+        split = up_to_tag(self._buffer, (self._closing,))
+        if split.before:
+            events.append(Thinking(split.before))
+        self._buffer = split.after
+        if not split.tag:
+            return False
+        self._state = _State.AFTER_CLOSE
+        return True

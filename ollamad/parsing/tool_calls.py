@@ -15,7 +15,7 @@ from enum import Enum, auto
 
 from ollamad.parsing.call_objects import ObjectScanner, call_of, first_name
 from ollamad.parsing.events import Content, Event
-from ollamad.parsing.withholding import first_tag, hold_tag, may_begin
+from ollamad.parsing.withholding import may_begin, up_to_tag
 from ollamad.wire import Tool
 
 #: Characters between a tag and its object, so that text behind a stray tag is not held for long.
@@ -99,14 +99,11 @@ class ToolCallParser:
             else:
                 self._state = _State.DONE
             return True
-        split = first_tag(self._buffer, (self._tag,))
-        if split is None:
-            held = hold_tag(self._buffer, (self._tag,))
-            self._say(held.show, events)
-            self._buffer = held.keep
-            return False
+        split = up_to_tag(self._buffer, (self._tag,))
         self._say(split.before, events)
         self._buffer = split.tag + split.after
+        if not split.tag:
+            return False
         self._enter(len(split.tag))
         return True
 

@@ -37,14 +37,29 @@ def first_tag(text: str, tags: Sequence[str]) -> Split | None:
     return Split(text[:at], tag, text[at + len(tag) :])
 
 
+def up_to_tag(text: str, tags: Sequence[str]) -> Split:
+    """``first_tag``, or rule N: ``before`` can be passed on, ``after`` is the new buffer.
+
+    ``tag`` is empty while none has come.
+    """
+    split = first_tag(text, tags)
+    if split is not None:
+        return split
+    held = hold_tag(text, tags)
+    return Split(held.show, "", held.keep)
+
+
 def partial_tag(text: str, tags: Sequence[str]) -> int:
     """The length of the longest end of ``text`` that is the beginning, not all, of a tag."""
     longest = 0
     for tag in tags:
-        for length in range(min(len(tag) - 1, len(text)), longest, -1):
-            if text.endswith(tag[:length]):
-                longest = length
+        # From one of its first characters to the next: ordinary text holds none.
+        at = text.find(tag[0], max(0, len(text) - len(tag) + 1))
+        while 0 <= at < len(text) - longest:
+            if tag.startswith(text[at:]):
+                longest = len(text) - at
                 break
+            at = text.find(tag[0], at + 1)
     return longest
 
 

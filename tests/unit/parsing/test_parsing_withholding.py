@@ -7,6 +7,7 @@ from ollamad.parsing.withholding import (
     may_begin,
     partial_tag,
     remainder,
+    up_to_tag,
 )
 
 TAGS = ("<tool_call>", "</think>")
@@ -22,6 +23,8 @@ TAGS = ("<tool_call>", "</think>")
         ("abc</th", 4),
         ("<tool_<", 1),
         ("<toolx", 0),
+        ("<<<", 1),
+        ("</tool_call", 0),
         ("", 0),
     ],
 )
@@ -62,6 +65,12 @@ def test_first_tag_is_the_one_that_begins_first_and_the_longer_of_two_at_one_pla
     assert first_tag("<tool_call></think>", TAGS) == ("", "<tool_call>", "</think>")
     assert first_tag("x<ab>", ("<a", "<ab>")) == ("x", "<ab>", "")
     assert first_tag("<tool_cal", TAGS) is None
+
+
+def test_up_to_tag_is_what_can_be_passed_on_and_the_new_buffer() -> None:
+    assert up_to_tag("a </think> <too", TAGS) == ("a ", "</think>", " <too")
+    assert up_to_tag("a <too", TAGS) == ("a ", "", "<too")
+    assert up_to_tag("a ", TAGS) == ("a ", "", "")
 
 
 def test_may_begin() -> None:
