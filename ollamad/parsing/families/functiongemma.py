@@ -6,13 +6,12 @@ Source: renderers-and-parsers.md 3.6.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from ollamad.parsing.events import Call, Content, Event, ParserFactory
+from ollamad.parsing.events import Call, Content, ParserFactory
+from ollamad.parsing.families.stages import StagedParser
 from ollamad.parsing.values import read_integer, read_number
-from ollamad.parsing.withholding import first_tag, hold_tag
-from ollamad.wire import Message, Think, Tool
 
 START, END, QUOTE = "<start_function_call>", "<end_function_call>", "<escape>"
 
@@ -23,45 +22,26 @@ _PIECE = re.compile(r"<escape>.*?<escape>|[\[{]|[\]}]|,", re.DOTALL)
 _MAX_DEPTH = 50
 
 
-class FunctionGemma:
+class FunctionGemma(StagedParser):
     """Text passes untrimmed; a call that cannot be read is text."""
 
-    has_tools: ClassVar[bool] = True
-    has_thinking: ClassVar[bool] = False
     preserved_tokens: ClassVar[tuple[str, ...]] = (START, END)
 
-    def __init__(self) -> None:
-        self._buffer = ""
-        self._in_call = False
+    def _content(self, done: bool) -> bool:
+        tag = self._stream(Content, (START,), done, loose=(START,))
+        return tag is not None and self._go(self._call)
 
-    def start(
-        self, tools: Sequence[Tool], last: Message | None, think: Think | None
-    ) -> Sequence[Tool]:
-        """See ``Parser``: the tools as they are."""
-        return tools
-
-    def feed(self, text: str) -> list[Event]:
-        """See ``Parser``."""
-        self._buffer += text
-        events: list[Event] = []
-        while found := first_tag(self._buffer, (END if self._in_call else START,)):
-            if not self._in_call:
-                events.append(Content(found.before))
-            elif call := _read_call(found.before):
-                events.append(call)
-            else:
-                events.append(Content(START + found.before + END))
-            self._buffer, self._in_call = found.after, not self._in_call
-        if not self._in_call:
-            show, self._buffer = hold_tag(self._buffer, (START,))
-            events.append(Content(show))
-        return [event for event in events if isinstance(event, Call) or event.text]
-
-    def finish(self) -> list[Event]:
-        """See ``Parser``."""
-        rest = (START if self._in_call else "") + self._buffer
-        self._buffer, self._in_call = "", False
-        return [Content(rest)] if rest else []
+    def _call(self, done: bool) -> bool:
+        split = self._await((END,))
+        if split is None:
+            if done:
+                self._say(Content, START + self._buffer)
+                self._buffer = ""
+            return False
+        self._buffer = split.after
+        call = _read_call(split.before)
+        self._events.append(call or Content(START + split.before + END))
+        return self._go(self._content)
 
 
 def _read_call(text: str) -> Call | None:

@@ -6,33 +6,24 @@ however the text was cut, and the tag that begins first counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from enum import Enum, auto
+from collections.abc import Mapping
 from typing import ClassVar
 
-from ollamad.parsing.events import Content, Event, ParserFactory, Thinking
+from ollamad.parsing.events import Content, ParserFactory, Thinking
 from ollamad.parsing.families.gemma4_call import QUOTE, read_call
+from ollamad.parsing.families.stages import StagedParser
 from ollamad.parsing.start import thinking_is_on
-from ollamad.parsing.withholding import first_tag, hold, may_begin, partial_tag
-from ollamad.wire import Message, Think, Tool
+from ollamad.parsing.withholding import may_begin, partial_tag
+from ollamad.wire import Message, Think
 
 CHANNEL, CHANNEL_END = "<|channel>", "<channel|>"
 CALL, CALL_END, RESPONSE = "<|tool_call>", "<tool_call|>", "<|tool_response>"
 _CHANNEL_NAME = "thought\n"
 
 
-class _State(Enum):
-    CONTENT = auto()
-    CHANNEL_NAME = auto()
-    THINKING = auto()
-    CALL = auto()
-    AFTER_CALL = auto()
-
-
-class Gemma4:
+class Gemma4(StagedParser):
     """Reasoning is given if it is on, otherwise dropped."""
 
-    has_tools: ClassVar[bool] = True
     has_thinking: ClassVar[bool] = True
     preserved_tokens: ClassVar[tuple[str, ...]] = (
         CHANNEL,
@@ -42,118 +33,59 @@ class Gemma4:
         RESPONSE,
         QUOTE,
     )
+    keeps_last_space: ClassVar[bool] = True
 
     def __init__(self) -> None:
-        self._buffer = ""
-        self._state = _State.CONTENT
-        self._eating = False
-        self._gap = ""  # whitespace dropped before a call, put back if it is none
-        self._tools: Sequence[Tool] = ()
-        self._reports_thinking = False
+        super().__init__()
+        self._shows_thinking = False
 
-    def start(
-        self, tools: Sequence[Tool], last: Message | None, think: Think | None
-    ) -> Sequence[Tool]:
-        """See ``Parser``: the tools as they are."""
-        self._tools = tools
-        self._reports_thinking = self.has_thinking and thinking_is_on(think)
-        if self._reports_thinking and last is not None and last.role == "tool":
+    def _begin(self, last: Message | None, think: Think | None) -> None:
+        self._shows_thinking = self.has_thinking and thinking_is_on(think)
+        if self._shows_thinking and last is not None and last.role == "tool":
             # The prompt ends inside the channel, after its name.
-            self._state = _State.THINKING
-        return tools
+            self._stage = self._thinking
 
-    def feed(self, text: str) -> list[Event]:
-        """See ``Parser``."""
-        self._buffer += text
-        events: list[Event] = []
-        while self._advanced(events):
-            pass
-        return events
+    def _content(self, done: bool) -> bool:
+        tag = self._stream(Content, (CHANNEL, CALL), done)
+        return tag is not None and self._go(self._call if tag == CALL else self._channel_name)
 
-    def finish(self) -> list[Event]:
-        """See ``Parser``: a call that was not closed counts if it can be read."""
-        rest, self._buffer = self._buffer, ""
-        match self._state:
-            case _State.CALL:
-                closing = partial_tag(rest, (CALL_END,))
-                call = read_call(rest[: len(rest) - closing], self._tools)
-                return [call or Content(self._gap + CALL + rest)]
-            case _State.CHANNEL_NAME | _State.THINKING:
-                return self._thought(rest)
-            case _State.CONTENT | _State.AFTER_CALL:
-                return [Content(rest)] if rest else []
-
-    def _thought(self, text: str) -> list[Event]:
-        return [Thinking(text)] if text and self._reports_thinking else []
-
-    def _advanced(self, events: list[Event]) -> bool:
-        """Go on to another state; False if that needs more text."""
-        if self._eating:
-            self._buffer = self._buffer.lstrip()
-            self._eating = not self._buffer
-        if not self._buffer:
+    def _channel_name(self, done: bool) -> bool:
+        if not done and may_begin(self._buffer, (_CHANNEL_NAME,)):
             return False
-        match self._state:
-            case _State.CONTENT:
-                return self._write(events)
-            case _State.CHANNEL_NAME:
-                if may_begin(self._buffer, (_CHANNEL_NAME,)):
-                    return False
-                self._buffer = self._buffer.removeprefix(_CHANNEL_NAME)
-                self._state = _State.THINKING
-                return True
-            case _State.THINKING:
-                return self._think(events)
-            case _State.CALL:
-                return self._call(events)
-            case _State.AFTER_CALL:
-                return self._skip()
+        self._buffer = self._buffer.removeprefix(_CHANNEL_NAME)
+        return self._go(self._thinking)
 
-    def _write(self, events: list[Event]) -> bool:
-        found = first_tag(self._buffer, (CHANNEL, CALL))
-        if not found:
-            show, self._buffer = hold(self._buffer, (CHANNEL, CALL))
-            if show:
-                events.append(Content(show))
+    def _thinking(self, done: bool) -> bool:
+        said = len(self._events)
+        closed = self._stream(Thinking, (CHANNEL_END,), done) is not None
+        if not self._shows_thinking:
+            del self._events[said:]
+        return closed and self._go(self._content, skip_space=True)
+
+    def _call(self, done: bool) -> bool:
+        split = self._await((CALL_END,))
+        if split is None:
+            if done:
+                # Not closed, it counts if it can be read.
+                text = self._buffer[: len(self._buffer) - partial_tag(self._buffer, (CALL_END,))]
+                raw = Content(self._gap + CALL + self._buffer)
+                self._events.append(read_call(text, self._tools) or raw)
+                self._buffer = ""
             return False
-        if before := found.before.rstrip():
-            events.append(Content(before))
-        self._gap, self._buffer = found.before[len(before) :], found.after
-        self._state = _State.CALL if found.tag == CALL else _State.CHANNEL_NAME
-        return True
+        self._buffer = split.after
+        call = read_call(split.before, self._tools)
+        self._events.append(call or Content(self._gap + CALL + split.before + CALL_END))
+        return self._go(self._after_call, skip_space=call is not None)
 
-    def _think(self, events: list[Event]) -> bool:
-        found = first_tag(self._buffer, (CHANNEL_END,))
-        if not found:
-            show, self._buffer = hold(self._buffer, (CHANNEL_END,))
-            events += self._thought(show)
-            return False
-        events += self._thought(found.before.rstrip())
-        self._buffer = found.after
-        self._eating, self._state = True, _State.CONTENT
-        return True
-
-    def _call(self, events: list[Event]) -> bool:
-        found = first_tag(self._buffer, (CALL_END,))
-        if not found:
-            return False
-        call = read_call(found.before, self._tools)
-        events.append(call or Content(self._gap + CALL + found.before + CALL_END))
-        self._buffer = found.after
-        self._eating, self._state = call is not None, _State.AFTER_CALL
-        return True
-
-    def _skip(self) -> bool:
+    def _after_call(self, done: bool) -> bool:
         """Closing tags without a call, and the response's that the model is not to write."""
         for tag in (CALL_END, RESPONSE):
             if self._buffer.startswith(tag):
                 self._buffer = self._buffer[len(tag) :]
-                self._eating = True
-                return True
-        if may_begin(self._buffer, (CALL_END, RESPONSE)):
+                return self._go(self._after_call, skip_space=True)
+        if not done and may_begin(self._buffer, (CALL_END, RESPONSE)):
             return False
-        self._state = _State.CONTENT
-        return True
+        return self._go(self._content)
 
 
 class Gemma4NoThinking(Gemma4):

@@ -64,7 +64,7 @@ class GlimmerParser(StagedParser):
         recipient = self._read_header(header)
         self._kind = Thinking if recipient == "self" else Content
         self._recipient = addressed_tool(recipient, self._tools)
-        return self._go(self._body if recipient == "self" else self._body_start)
+        return self._go(self._content if recipient == "self" else self._content_start)
 
     def _read_header(self, header: str) -> str:
         found = _HEADER.fullmatch(header)
@@ -76,7 +76,7 @@ class GlimmerParser(StagedParser):
             self._say(Content, header)
         return name
 
-    def _body_start(self, done: bool) -> bool:
+    def _content_start(self, done: bool) -> bool:
         """Where a message begins that may be a call."""
         text = self._buffer.lstrip()
         if text.startswith(BLOCK):
@@ -85,9 +85,9 @@ class GlimmerParser(StagedParser):
             return self._go(self._block)
         if not done and (not text or may_begin(text, (BLOCK,))):
             return False
-        return self._go(self._body)
+        return self._go(self._content)
 
-    def _body(self, done: bool) -> bool:
+    def _content(self, done: bool) -> bool:
         end = _END.search(self._buffer)
         shown = end.start() if end else len(self._buffer) if done else self._settled(self._buffer)
         block = self._buffer.find(BLOCK, 0, shown) if self._recipient else -1
@@ -126,7 +126,7 @@ class GlimmerParser(StagedParser):
                 return False
             self._say(Content, self._gap + BLOCK)
             self._buffer = self._buffer[len(BLOCK) :]
-            return self._go(self._body)
+            return self._go(self._content)
         text, rest = split.before + BLOCK_END, split.after
         alone = True
         if self._recipient is None:
@@ -143,7 +143,7 @@ class GlimmerParser(StagedParser):
             self._events.append(call)
         else:
             self._say(Content, self._gap + text)
-        return self._go(self._body, skip_space=call is not None)
+        return self._go(self._content, skip_space=call is not None)
 
     def _read(self, text: str) -> Call | None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ from ollamad.wire import Message, Think, Tool
 Stage = Callable[[bool], bool]
 
 
-class StagedParser:
+class StagedParser(ABC):
     """Base of parsers that go from stage to stage at tags; see the Parser protocol.
 
     A stage decides on complete tags only, so the events do not depend on how the text was cut.
@@ -25,6 +26,8 @@ class StagedParser:
     has_tools: ClassVar[bool] = True
     has_thinking: ClassVar[bool] = False
     preserved_tokens: ClassVar[tuple[str, ...]] = ()
+    #: Whitespace at the end of an answer is given; otherwise it is dropped.
+    keeps_last_space: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._tools: Sequence[Tool] = ()
@@ -52,11 +55,12 @@ class StagedParser:
         """See Parser.finish."""
         return self._run(True)
 
-    def _begin(self, last: Message | None, think: Think | None) -> None:
+    def _begin(self, last: Message | None, think: Think | None) -> None:  # noqa: B027 (optional)
         """Choose the first stage, if it is not the content."""
 
+    @abstractmethod
     def _content(self, done: bool) -> bool:
-        raise NotImplementedError
+        """The stage outside of all tags, with which an answer begins."""
 
     def _run(self, done: bool) -> list[Event]:
         while True:
@@ -114,7 +118,8 @@ class StagedParser:
             return split.tag
         held = (hold_tag if len(loose) == len(tags) else hold)(self._buffer, tags)
         if done:
-            held = Held(held.show + remainder(held.keep), "")
+            last = held.keep if self.keeps_last_space else remainder(held.keep)
+            held = Held(held.show + last, "")
         self._buffer = held.keep
         self._say(kind, held.show)
         return None
