@@ -176,3 +176,26 @@ def test_calls_and_their_results() -> None:
 
 def test_the_tag_of_calls() -> None:
     assert template("command-r").tool_tag == "Action: ```json\n["
+
+
+@pytest.mark.parametrize(
+    ("name", "stops"),
+    [
+        ("alpaca", ["### Instruction:", "### Response"]),
+        ("chatqa", ["System:", "User:", "Assistant:", "<|begin_of_text|>"]),
+        ("codellama-70b-instruct", ["Source:", "Destination:", "<step>"]),
+        ("command-r", ["<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>"]),
+        ("falcon-instruct", ["User:", "Assistant:"]),
+        ("gemma-instruct", ["<start_of_turn>", "<end_of_turn>"]),
+        ("granite-instruct", ["System:", "Question:", "Answer:"]),
+        ("llama2-chat", ["[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"]),
+        ("llama3-instruct", ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]),
+        ("magicoder", ["@@ Instruction", "@@ Response"]),
+        ("openchat", ["<|end_of_turn|>"]),
+        ("solar-instruct", ["### System:", "### User:", "### Assistant"]),
+        ("starcoder2-instruct", ["### Instruction", "### Response", "<|endoftext|>"]),
+        ("vicuna", ["USER:", "ASSISTANT:"]),
+    ],
+)
+def test_stops_of_the_others(name: str, stops: list[str]) -> None:
+    assert builtin_template(name).stops == tuple(stops)

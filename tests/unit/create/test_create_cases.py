@@ -691,3 +691,23 @@ async def test_a_projector_is_recognised_by_its_first_part(creator: Creator) -> 
     }
     await creator.events(model="m", files=files)
     assert [kind for kind, _, _ in creator.layers("m")] == ["projector"]
+
+
+async def test_an_architecture_with_a_renderer_keeps_its_detected_template(
+    creator: Creator,
+) -> None:
+    """modelfile-and-create 4.7: it is stored all the same."""
+    digest = creator.upload(gguf("laguna", tokenizer__chat_template=CHATML))
+    statuses = await creator.statuses(model="m", files={"m.gguf": digest})
+    assert "using autodetected template chatml" in statuses
+    assert creator.texts("m") == [
+        ("template", builtin_template("chatml").text.encode()),
+        ("params", CHATML_STOPS),
+    ]
+    assert b'"renderer":"laguna","parser":"laguna"' in creator.config("m")
+
+
+async def test_the_omni_model_of_nemotron_has_the_renderer_of_the_others(creator: Creator) -> None:
+    digest = creator.upload(gguf("nemotron_h_omni"))
+    await creator.events(model="m", files={"g.gguf": digest})
+    assert b'"renderer":"nemotron-3-nano","parser":"nemotron-3-nano"' in creator.config("m")
