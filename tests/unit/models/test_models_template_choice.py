@@ -148,3 +148,22 @@ def test_the_number_of_capabilities_counts_all_of_them() -> None:
     # Thinking by the family is no merit of the template.
     choice, _ = chosen("<think></think>", CUSTOM, model_family="gptoss")
     assert choice.source == "go_template"
+
+
+RICH = "{% if tools %}{{ tools }}{% endif %}<think></think>"
+
+
+@pytest.mark.parametrize(
+    ("chat", "go", "switch", "fields", "able"),
+    [
+        (RICH, None, None, {}, "tools thinking completion"),
+        (RICH, "{{ .prompt }}", True, {}, "completion"),
+        (RICH, "{{ .prompt }}", None, {}, "tools thinking completion"),
+        ("", HARMONY, None, {"model_family": "gptoss"}, "completion thinking"),
+    ],
+)
+def test_what_a_model_with_two_templates_can_do(
+    chat: str, go: str | None, switch: bool | None, fields: dict[str, Any], able: str
+) -> None:
+    """The rows of 6.2 that depend on the choice; the order is that of the list."""
+    assert chosen(chat, go, switch=switch, **fields)[1] == able
