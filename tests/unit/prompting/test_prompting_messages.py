@@ -13,6 +13,7 @@ from ollamad.prompting.messages import (
     Cut,
     chat_conversation,
     cut_tokens,
+    forgets_reasoning,
     generate_conversation,
     image_count,
     kept_from,
@@ -175,3 +176,28 @@ def test_the_bound_covers_an_ordinary_template(messages: list[Message]) -> None:
     template = "<|im_start|>{{ role }}\n{{ content }}<|im_end|>\n"
     rendered = "".join(f"<|im_start|>{m.role}\n{m.content}<|im_end|>\n" for m in messages)
     assert length_bound(messages, template=template, tools_bytes=0) >= len(rendered)
+
+
+def test_six_words_for_the_runners_own_template() -> None:
+    """prompting.md C4, the native line."""
+    messages = [
+        message(S, "sys"),
+        message(U, "old old old"),
+        message(A, "an answer that was long"),
+        message(U, "new ask"),
+    ]
+    assert texts(cut(messages, 6, words).kept) == ["sys", "new ask"]
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "forgets"),
+    [
+        ("qwen3", "mine", True),
+        ("llama", "deepseek-r1", True),
+        ("qwen2", "deepseek-r1", True),
+        ("qwen3moe", "qwen3", False),
+        ("llama", "deepseek-r1-mine", False),
+    ],
+)
+def test_whose_old_reasoning_is_forgotten(family: str, name: str, forgets: bool) -> None:
+    assert forgets_reasoning(family, name) is forgets

@@ -496,3 +496,89 @@ def test_infill(text: str, prompt: str) -> None:
 def test_infill_may_show_the_date() -> None:
     template = parse_template("{{ .Suffix }}{{ currentDate }}")
     assert template.render_infill("a", "b", today=date(2026, 3, 1)) == "b2026-03-01"
+
+
+# --- what each context holds, and the other printed forms -----------------------------------------
+
+
+def test_the_response_of_a_context_is_empty_not_absent() -> None:
+    template = parse_template("{{ range .Messages }}{{ end }}[{{ .Response }}]")
+    assert template.render(said(("u", "a"))) == "[]"
+    assert parse_template("{{ .Suffix }}[{{ .Response }}]").render_infill("a", "b") == "b[]"
+
+
+def test_a_legacy_template_sees_neither_messages_nor_a_suffix() -> None:
+    text = "{{ .Prompt }}{{ .Suffix }}{{ .Tools }}[{{ .System }}]{{ .Response }}"
+    expected = "a<no value><no value>[]"
+    assert parse_template(text).render(said(("u", "a")), tools=[RICH]) == expected
+
+
+def test_every_field_of_a_message() -> None:
+    text = in_messages(
+        "{{ .Role }}|{{ .Content }}|{{ .Thinking }}|{{ .ToolName }}|{{ .ToolCallID }}|"
+        "{{ len .Images }}|{{ len .ToolCalls }}"
+    )
+    full = calling({}, thinking="hm", tool_name="n", tool_call_id="i", images=[b"1"])
+    assert parse_template(text).render([full]) == "assistant||hm|n|i|1|1"
+    bare = Message(role="user", content="c")
+    assert parse_template(text).render([bare]) == "user|c||||0|0"
+
+
+def test_calls_print_as_json() -> None:
+    printed = parse_template(in_messages("{{ .ToolCalls }}")).render([calling({"city": "Paris"})])
+    assert printed == (
+        '[{"ID":"call_1","Function":{"Index":0,"Name":"get_weather","Arguments":{"city":"Paris"}}}]'
+    )
+
+
+WITH_ITEMS = Tool(
+    type="function",
+    items={"z": 1, "a": 2},
+    function=ToolFunction(
+        name="f",
+        parameters=ToolFunctionParameters(
+            type="object",
+            defs={"q": {"y": 1, "x": 2}},
+            items={"type": "string"},
+            required=["p"],
+            properties={},
+        ),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "printed"),
+    [
+        (
+            "{{ . }}",
+            '{"type":"function","items":{"a":2,"z":1},"function":{"name":"f","description":"",'
+            '"parameters":{"type":"object","$defs":{"q":{"x":2,"y":1}},"items":{"type":"string"},'
+            '"required":["p"],"properties":{}}}}',
+        ),
+        ("{{ .Items }} {{ .Function.Description }}", "map[a:2 z:1] "),
+        (
+            "{{ .Function.Parameters.Type }} {{ .Function.Parameters.Defs }} "
+            "{{ .Function.Parameters.Items }}",
+            "object map[q:map[x:2 y:1]] map[type:string]",
+        ),
+    ],
+)
+def test_parts_of_a_tool_that_are_rarely_there(body: str, printed: str) -> None:
+    assert with_tool(body, WITH_ITEMS) == printed
+
+
+@pytest.mark.parametrize(
+    ("fields", "printed"),
+    [
+        ("{{ len .AnyOf }} {{ index .AnyOf 1 }}", '2 {"type":["integer","null"]}'),
+        ("{{ .Items }}", "map[a:[2.5 true] z:1]"),
+        ("{{ .Description }} {{ .Required }}", "<d> [y]"),
+        ("{{ .Enum }}", "[x 1 map[b:2 q:1]]"),
+        # As a whole they keep the client's order, one by one they come sorted.
+        ("{{ range $n, $p := .Properties }}{{ $n }}{{ $p }}{{ end }}", 'x{}y{"type":"number"}'),
+    ],
+)
+def test_every_field_of_a_property(fields: str, printed: str) -> None:
+    body = "{{ with .Function.Parameters.Properties.zeta }}" + fields + "{{ end }}"
+    assert with_tool(body) == printed
