@@ -97,6 +97,11 @@ RENDERED = [
     (generate(raw=True), "hi"),
     (generate(raw=True, context=[]), "hi"),
     (generate(model="infill", system="Q", suffix="s"), "<PRE> hi <SUF>s <MID>"),
+    # 1.6.9: the request's own template fills the gap, too.
+    (
+        generate(model="infill", suffix="s", template="A{{ .Prompt }}B{{ .Suffix }}C"),
+        "AhiBsC",
+    ),
     (generate(model="infill", system="Q"), "[Q]hi"),
     (chat(user("hi"), model="tooled"), "<user|hi>null"),
     (chat(user("hi"), model="tooled", tools=[]), "<user|hi>[]"),
