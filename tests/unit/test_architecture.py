@@ -25,11 +25,12 @@ LAYERS = (
     ("parsing", "prompting"),
     ("scheduler", "runners"),
     ("modelfile",),
+    ("registry",),
     ("store",),
-    ("gguf", "gotemplate", "hardware", "registry"),
+    ("gguf", "gotemplate", "hardware"),
     ("settings",),
     ("environment", "log"),
-    ("host", "units", "timestamps", "version"),
+    ("host", "proxies", "units", "timestamps", "version"),
     ("errors", "wire"),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
@@ -51,6 +52,7 @@ PURE = (
     "settings",
     "environment",
     "host",
+    "proxies",
     "units",
     "wire",
     "errors",
@@ -248,7 +250,7 @@ def test_trio_stays_in_the_daemon() -> None:
 
 # What the command line shares with the daemon: texts, names and the Modelfile language.
 _SHARED = {"cli", "environment", "errors", "host", "modelfile", "settings", "units", "version"}
-_SHARED |= {"wire"}
+_SHARED |= {"proxies", "wire"}
 _SHARED_MODULES = {"ollamad", "ollamad.__main__", "ollamad.store", "ollamad.store.names"}
 _SHARED_MODULES |= {"ollamad.store.digests", "ollamad.store.errors"}
 
