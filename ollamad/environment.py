@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from ollamad.cloud_base import CloudBase, parse_cloud_base
 from ollamad.errors import UsageError
 from ollamad.host import Host, parse_host
 from ollamad.units import format_duration, parse_duration
@@ -43,6 +44,7 @@ Kind = Literal[
     "path",  # Path | None
     "text",  # str
     "log format",  # "text" | "json"
+    "cloud address",  # CloudBase
 ]
 
 
@@ -144,6 +146,7 @@ _READERS: dict[Kind, Callable[[str], Any]] = {
     "list": _list,
     "path": _path,
     "text": str,
+    "cloud address": parse_cloud_base,
 }
 
 
@@ -164,12 +167,13 @@ def read(variable: Variable, text: str, warnings: list[Warned]) -> Any:
     try:
         value = reader(text or variable.default)
     except ValueError:
-        if variable.kind == "number":
+        if variable.kind in ("number", "cloud address"):
             warnings.append(
                 Warned(
                     "invalid environment variable, using default",
                     variable.name,
-                    text,
+                    # An address may hold a password.
+                    "(hidden)" if "@" in text else text,
                     variable.default,
                 )
             )
@@ -184,7 +188,7 @@ def shown(variable: Variable, value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, Host):
+    if isinstance(value, Host | CloudBase):
         return value.url
     if isinstance(value, tuple):
         return f"[{' '.join(value)}]"

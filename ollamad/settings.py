@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ollamad.cloud_base import DEFAULT_URL, CloudBase
 from ollamad.environment import FOREVER, Kind, Variable, Warned, read, shown
 from ollamad.errors import UsageError
 from ollamad.host import Host, unquoted
@@ -177,6 +178,13 @@ class Settings:
         "list",
         "ollama.com",
         "Hosts that remote models may live on, separated by commas",
+        listed=False,
+    )
+    cloud_base: CloudBase = _variable(
+        "OLLAMA_CLOUD_BASE_URL",
+        "cloud address",
+        DEFAULT_URL,
+        "Server that stands in for ollama.com's cloud; only one on this machine",
         listed=False,
     )
     auth: bool = _variable(

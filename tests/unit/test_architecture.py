@@ -30,7 +30,7 @@ LAYERS = (
     ("gguf", "gotemplate", "hardware"),
     ("settings",),
     ("environment", "log"),
-    ("host", "proxies", "units", "timestamps", "version"),
+    ("cloud_base", "host", "proxies", "units", "timestamps", "version"),
     ("errors", "wire"),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
@@ -52,6 +52,7 @@ PURE = (
     "settings",
     "environment",
     "host",
+    "cloud_base",
     "proxies",
     "units",
     "wire",
@@ -250,7 +251,7 @@ def test_trio_stays_in_the_daemon() -> None:
 
 # What the command line shares with the daemon: texts, names and the Modelfile language.
 _SHARED = {"cli", "environment", "errors", "host", "modelfile", "settings", "units", "version"}
-_SHARED |= {"proxies", "wire"}
+_SHARED |= {"cloud_base", "proxies", "wire"}
 _SHARED_MODULES = {"ollamad", "ollamad.__main__", "ollamad.store", "ollamad.store.names"}
 _SHARED_MODULES |= {"ollamad.store.digests", "ollamad.store.errors"}
 
