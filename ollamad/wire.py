@@ -377,6 +377,34 @@ class StatusResponse(_Body, kw_only=True):
     cloud: CloudStatus
 
 
+class UserResponse(_Body, kw_only=True):
+    """Whose account the daemon's key belongs to; ``id`` is a UUID."""
+
+    id: str
+    email: str
+    name: str
+    bio: str = ""
+    avatarurl: str = ""
+    firstname: str = ""
+    lastname: str = ""
+    plan: str = ""
+
+
+class ModelRecommendation(_Body, kw_only=True):
+    """Sizes are tokens and bytes; 0 when nothing is said."""
+
+    model: str
+    description: str
+    context_length: int = 0
+    max_output_tokens: int = 0
+    vram_bytes: int = 0
+    required_plan: str = ""
+
+
+class RecommendationsResponse(_Body, kw_only=True):
+    recommendations: list[ModelRecommendation]
+
+
 class ErrorResponse(_Body, kw_only=True):
     error: str
     signin_url: str = ""
