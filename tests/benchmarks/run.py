@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the benchmarks and prints their figures beside the targets.
 
-    python tests/benchmarks/run.py [name ...] [--quick] [--json FILE]
+    python tests/benchmarks/run.py [name ...] [--quick] [--blob MB] [--json FILE]
 
 Exit status 0 when everything could be measured: a missed target is marked, not an error.
 """
@@ -14,6 +14,8 @@ import platform
 import signal
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -23,11 +25,11 @@ if __name__ == "__main__":
 
 import pytest
 
-from benchmarks import decode, per_token, prompts, requests, starting
+from benchmarks import decode, per_token, prompts, pull, requests, starting
 from benchmarks.figures import Figure, table
 from benchmarks.rig import cpu_count
 
-BENCHMARKS = {
+BENCHMARKS: dict[str, Callable[[bool], list[Figure]]] = {
     "decode": decode.throughput,
     "first-token": decode.first_token,
     "cpu": per_token.cpu,
@@ -39,6 +41,7 @@ BENCHMARKS = {
     "load": starting.cold_load,
     "daemon": starting.daemon,
     "cli": starting.command_line,
+    "pull": pull.throughput,
 }
 
 
@@ -46,10 +49,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="What the daemon costs beside the bare runner.")
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="fewer repetitions: a rough look")
+    parser.add_argument("--blob", type=float, metavar="MB", help="size of what pull pulls")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(BENCHMARKS):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    blob = None if arguments.blob is None else int(arguments.blob * 1e6)
+    benchmarks = BENCHMARKS | {"pull": partial(pull.throughput, size=blob)}
     # Whatever ends this, the daemons that it started end with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print(
@@ -58,10 +64,10 @@ def main() -> int:
     )
     figures: list[Figure] = []
     failed = False
-    for name in arguments.names or BENCHMARKS:
+    for name in arguments.names or benchmarks:
         begin = time.monotonic()
         try:
-            found = BENCHMARKS[name](arguments.quick)
+            found = benchmarks[name](arguments.quick)
             report = table(found)
             figures += found
         except pytest.skip.Exception as missing:
