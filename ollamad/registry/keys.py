@@ -5,11 +5,21 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import logging
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from ollamad.errors import OllamadError
+from ollamad.store.errors import os_error_text
+
+logger = logging.getLogger(__name__)
+
+_LARGEST_KEY = 64 * 1024
 
 
 def ensure_key_pair(path: Path, announce: Callable[[str], object]) -> bool:
@@ -77,3 +87,69 @@ def _install(path: Path, private: bytes) -> bool:
 def _write_public(path: Path, public: bytes) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), "wb") as file:
         file.write(public)
+
+
+class KeyUnavailable(OllamadError):
+    """The private key cannot be read or used; only what needs a signature fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """The daemon's key. ``public_line`` is ``ssh-ed25519 AAAA…``, without comment and newline."""
+
+    public_line: str
+    _sign: Callable[[bytes], bytes] = field(repr=False)
+
+    def authorization(self, message: bytes) -> str:
+        """``PUB:SIG``, the whole value of ``Authorization`` (5.2)."""
+        signature = base64.b64encode(self._sign(message)).decode()
+        return f"{self.public_line.split(' ')[1]}:{signature}"
+
+
+def load_key(path: Path) -> SigningKey:
+    """Read the private key; for every signature anew, so that another one needs no restart.
+
+    Blocking. Raises KeyUnavailable with the operating system's text, or what is wrong with it.
+    """
+    try:
+        with path.open("rb") as file:
+            private = file.read(_LARGEST_KEY)
+            mode = os.fstat(file.fileno()).st_mode
+    except OSError as error:
+        raise KeyUnavailable(os_error_text("open", error)) from error
+    if mode & 0o077 and os.name == "posix":
+        _warn_once(path)
+    return _parsed(path, private)
+
+
+def _parsed(path: Path, private: bytes) -> SigningKey:
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - takes long
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
+        Ed25519PrivateKey,
+    )
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
+        Encoding,
+        PublicFormat,
+        load_pem_private_key,
+        load_ssh_private_key,
+    )
+
+    openssh = b"BEGIN OPENSSH" in private
+    try:
+        key = (load_ssh_private_key if openssh else load_pem_private_key)(private, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        # Nothing of the key itself is in these texts.
+        raise KeyUnavailable(f"cannot use the key {path}: {error}") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyUnavailable(f"cannot use the key {path}: it is not an Ed25519 key")
+    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    return SigningKey(public.decode(), key.sign)
+
+
+_warned: set[Path] = set()
+
+
+def _warn_once(path: Path) -> None:
+    if path not in _warned:
+        _warned.add(path)
+        logger.warning("others can read the private key; it should have mode 0600: %s", path)
