@@ -7,6 +7,7 @@ Source of statuses and texts: ``http-api.md`` 4 and 6, ``runners-and-scheduling.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 
 class OllamadError(Exception):
@@ -20,11 +21,35 @@ class OllamadError(Exception):
         if status is not None:
             self.status = status
 
+    @property
+    def members(self) -> dict[str, Any]:
+        """What the JSON object holds that tells a client (http-api 6.1)."""
+        return {"error": self.message}
+
 
 class BadRequest(OllamadError):
     """The request itself is wrong: malformed body, bad field, bad name."""
 
     status = 400
+
+
+class Unauthorized(OllamadError):
+    """ollama.com does not know this machine's key, or there is none (http-api 6.3, 17.1.4).
+
+    ``signin_url``: where its user can change that; empty when there is no key.
+    """
+
+    status = 401
+
+    def __init__(self, signin_url: str = "") -> None:
+        super().__init__("unauthorized")
+        self.signin_url = signin_url
+
+    @property
+    def members(self) -> dict[str, Any]:
+        if not self.signin_url:
+            return super().members
+        return {"error": self.message, "signin_url": self.signin_url}
 
 
 class Forbidden(OllamadError):

@@ -56,8 +56,7 @@ def empty_response(status: int = 200) -> Response:
 
 def error_response(error: OllamadError, *, content_type: str = JSON) -> Response:
     """``{"error": …}`` with the error's status (6.1)."""
-    body = error_object(error.message)
-    response = _response(body, error.status, content_type)
+    response = _response(encode(error.members), error.status, content_type)
     if isinstance(error, ServerBusy):
         response.headers["Retry-After"] = str(error.retry_after)
     elif error.status in (429, 503):
