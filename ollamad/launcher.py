@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ import trio
 from ollamad.errors import LoadError, quoted
 from ollamad.gguf.errors import GGUFError
 from ollamad.gguf.facts import Facts, cached_facts
+from ollamad.gguf.shards import cached_shards
 from ollamad.runners.command import Launch
 from ollamad.runners.kinds import Found
 from ollamad.runners.process import Runner, start_runner
@@ -27,6 +30,7 @@ from ollamad.scheduler.sizing import LaunchPlan
 from ollamad.scheduler.spec import ModelSpec
 from ollamad.settings import Settings
 from ollamad.store.derived import Derived, Loadable
+from ollamad.store.errors import os_error_text
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +39,8 @@ log = logging.getLogger(__name__)
 class LaunchFacts:
     """What the files of a model say that decides how it is launched (2.2)."""
 
+    #: Bytes of the weights' files.
+    model_bytes: int = 0
     #: Blocks and the output layer.
     offloadable_layers: int = 1
     #: Bytes of the projector's tensors, 0 without one.
@@ -46,9 +52,10 @@ class LaunchFacts:
 def read_launch_facts(spec: ModelSpec) -> LaunchFacts:
     """Blocks on the disk. Raises FileNotFoundError and GGUFError for the weights, LoadError for a
     projector that cannot be read."""
-    model = cached_facts(spec.model_path)
+    model = cached_shards(spec.shards) if spec.shards else cached_facts(spec.model_path)
     draft = model if spec.draft is None else _facts_or_none(spec.draft)
     return LaunchFacts(
+        model_bytes=model.size,
         offloadable_layers=model.offloadable_layers,
         projector_bytes=_projector_bytes(spec.projectors[0]) if spec.projectors else 0,
         draft_type="" if draft is None else _draft_type(draft),
@@ -85,6 +92,7 @@ def launch_of(spec: ModelSpec, plan: LaunchPlan, facts: LaunchFacts) -> Launch:
     """The launch that ``plan`` decided for ``spec``. Pure."""
     return Launch(
         model_path=str(spec.model_path),
+        model_bytes=facts.model_bytes,
         model_name=spec.name,
         arch=spec.shape.arch,
         num_ctx=plan.num_ctx,
@@ -153,14 +161,32 @@ class Launcher:
         in main memory (2.11).
         """
         with self._derived.held(spec.model_path, spec.draft):
-            return await self._launch(await self._loadable(spec), plan)
+            spec = await self._loadable(spec)
+            with self._linked(spec) as spec:
+                return await self._launch(spec, plan)
+
+    @contextmanager
+    def _linked(self, spec: ModelSpec) -> Iterator[ModelSpec]:
+        """``spec`` with shards where llama.cpp finds them. Raises LoadError."""
+        with ExitStack() as links:
+            if spec.shards:
+                try:
+                    first = links.enter_context(self._rundir.linked(spec.shards))
+                except OSError as error:
+                    raise LoadError(
+                        f"preparing the model for llama.cpp failed: {os_error_text('link', error)}"
+                    ) from error
+                spec = msgspec.structs.replace(spec, model_path=first)
+            yield spec
 
     async def _loadable(self, spec: ModelSpec) -> ModelSpec:
         """``spec`` with the files that llama.cpp gets."""
-        files = await self._files(spec.model_path, projector=not spec.projectors)
-        found: dict[str, Any] = {"model_path": files.text}
-        if files.mmproj is not None:
-            found["projectors"] = (files.mmproj,)
+        found: dict[str, Any] = {}
+        if not spec.shards:  # whole files alone become others
+            files = await self._files(spec.model_path, projector=not spec.projectors)
+            found["model_path"] = files.text
+            if files.mmproj is not None:
+                found["projectors"] = (files.mmproj,)
         if spec.draft is not None:
             found["draft"] = await self._draft(spec.draft)
         return msgspec.structs.replace(spec, **found)

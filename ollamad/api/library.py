@@ -121,7 +121,7 @@ async def delete_model(context: Context) -> Response:
     store = context.services.models.store
     gone = await trio.to_thread.run_sync(manage.delete, store, request.model or request.name)
     if gone is not None:
-        context.services.scheduler.expire(str(gone))
+        context.services.scheduler.expire(gone)
     return empty_response()
 
 

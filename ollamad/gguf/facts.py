@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -48,7 +49,7 @@ _WINDOW_PERIODS = {
 }
 
 #: A false ``block_count`` must not make lists of billions.
-_MAX_LAYERS = 4096
+MAX_LAYERS = 4096
 
 #: Nor false texts fill the cache: a chat template has some kilobytes, the others a few letters.
 _LONGEST_CACHED_TEXTS = 1 << 20
@@ -165,27 +166,32 @@ def read_facts(path: Path) -> Facts:
         return facts_of(file)
 
 
+#: A file as long as nobody changes it: path, size, time of change, number.
+_Identity = tuple[str, int, int, int]
+
+
 class FactsCache:
     """Facts by path, read again when the file changed. Safe for threads.
 
-    Keeps the ``most`` last used. ``tags`` asks for every model each time.
+    Keeps the ``most`` last used. ``tags`` asks for every model each time. ``read`` reads the facts
+    of the file, or of the files that make one, that ``get`` is asked for.
     """
 
-    def __init__(self, most: int = 1000) -> None:
+    def __init__(self, most: int = 1000, *, read: Callable[..., Facts] = read_facts) -> None:
         self._most = most
+        self._read = read
         self._lock = threading.Lock()
-        self._facts: OrderedDict[tuple[str, int, int, int], Facts] = OrderedDict()
+        self._facts: OrderedDict[tuple[_Identity, ...], Facts] = OrderedDict()
 
-    def get(self, path: Path) -> Facts:
+    def get(self, *paths: Path) -> Facts:
         """Raises FileNotFoundError and GGUFError, which are not remembered."""
-        status = os.stat(path)  # noqa: PTH116 (a third of the time of Path.stat's)
-        key = (str(path), status.st_size, status.st_mtime_ns, status.st_ino)
+        key = tuple(_identity(path) for path in paths)
         with self._lock:
             facts = self._facts.get(key)
             if facts is not None:
                 self._facts.move_to_end(key)
                 return facts
-        facts = read_facts(path)
+        facts = self._read(*paths)
         if _text_length(facts) > _LONGEST_CACHED_TEXTS:
             return facts
         with self._lock:
@@ -193,6 +199,11 @@ class FactsCache:
             while len(self._facts) > self._most:
                 self._facts.popitem(last=False)
         return facts
+
+
+def _identity(path: Path) -> _Identity:
+    status = os.stat(path)  # noqa: PTH116 (a third of the time of Path.stat's)
+    return (str(path), status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 def _text_length(facts: Facts) -> int:
@@ -219,11 +230,13 @@ def facts_of(file: GGUFFile) -> Facts:
     window = file.get_int("attention.sliding_window", 0)
     tokens = file.get_array("tokenizer.ggml.tokens")
     number = file.get_int("general.file_type")
-    weights = weights_of(file, min(block_count, _MAX_LAYERS))
+    weights = weights_of(file, min(block_count, MAX_LAYERS))
     return Facts(
         arch=file.arch,
         kind=file.get_str("general.type", ""),
-        file_type=_inferred_file_type(file) if number is None else names.file_type_name(number),
+        file_type=inferred_file_type(matrix_types(file))
+        if number is None
+        else names.file_type_name(number),
         file_type_id=number,
         parameter_count=file.parameter_count,
         tensor_count=len(file.tensors),
@@ -294,7 +307,7 @@ def _has_true_key(file: GGUFFile, ending: str) -> bool:
 
 def _per_layer(numbers: tuple[int, ...], block_count: int) -> tuple[int, ...]:
     """One number a layer; a single one holds for all, missing ones repeat the largest."""
-    if not numbers or not 0 < block_count <= _MAX_LAYERS:
+    if not numbers or not 0 < block_count <= MAX_LAYERS:
         return ()
     return (numbers + (max(numbers),) * (block_count - len(numbers)))[:block_count]
 
@@ -311,7 +324,7 @@ def _without_recurrent_layers(file: GGUFFile, kv_heads: tuple[int, ...]) -> tupl
 
 def _windowed(file: GGUFFile, block_count: int) -> tuple[bool, ...]:
     """Per layer, whether attention is limited to the window. False when in doubt: it costs more."""
-    if not 0 < block_count <= _MAX_LAYERS:
+    if not 0 < block_count <= MAX_LAYERS:
         return ()
     pattern = file.get_ints("attention.sliding_window_pattern")
     if len(pattern) > 1:
@@ -323,11 +336,16 @@ def _windowed(file: GGUFFile, block_count: int) -> tuple[bool, ...]:
     return tuple(period > 0 and layer % period < period - 1 for layer in range(block_count))
 
 
-def _inferred_file_type(file: GGUFFile) -> str:
-    """The type of a file without ``general.file_type`` (4.6): F32, F16 or BF16, else unknown."""
-    kinds = [tensor.type_name for tensor in file.tensors if len(tensor.shape) >= 2]
+def matrix_types(file: GGUFFile) -> Counter[str]:
+    """How many tensors of two and more dimensions are of which type."""
+    return Counter(tensor.type_name for tensor in file.tensors if len(tensor.shape) >= 2)
+
+
+def inferred_file_type(kinds: Counter[str]) -> str:
+    """The type of a file without ``general.file_type`` whose matrices have these types (4.6): F32,
+    F16 or BF16, else unknown."""
     if not kinds or not {"F32", "F16", "BF16"}.issuperset(kinds):
         return names.UNKNOWN
     if set(kinds) == {"F32"}:
         return "F32"
-    return max(("F16", "BF16"), key=kinds.count)
+    return max(("F16", "BF16"), key=lambda kind: kinds[kind])

@@ -10,6 +10,7 @@ from typing import Any
 from ollamad import wire
 from ollamad.gguf.file import GGUFFile, KeyRecord
 from ollamad.gguf.values import Array, Value, ValueType
+from ollamad.gguf.writer import split_keys
 
 _HIDDEN = frozenset({"general.name", "tokenizer.chat_template"})
 
@@ -22,13 +23,16 @@ _F32 = struct.Struct("<f")
 _SMALLEST_NORMAL = 2.0**-126
 
 
-def model_info(file: GGUFFile, verbose: bool) -> dict[str, Any]:
+def model_info(file: GGUFFile, verbose: bool, *, whole: bool = True) -> dict[str, Any]:
     """All keys but the name and the chat template, sorted, and the computed parameter count.
 
-    Not ``verbose``: arrays are None unless empty. Floats have the shortest digits that read back
-    as what is stored. Raises GGUFError if the file gets unreadable meanwhile.
+    Not ``whole``: the file is the first of a split model, whose parts speak of that in keys of
+    their own, which the whole has not (9.3). Not ``verbose``: arrays are None unless empty. Floats
+    have the shortest digits that read back as what is stored. Raises GGUFError if the file gets
+    unreadable meanwhile.
     """
-    return _info(file, verbose, _HIDDEN)
+    hidden = _HIDDEN if whole else _HIDDEN | split_keys(file)
+    return _info(file, verbose, hidden)
 
 
 def projector_info(file: GGUFFile, verbose: bool) -> dict[str, Any]:

@@ -167,8 +167,13 @@ def merged(parts: Sequence[GGUFFile]) -> Output:
             if tensor.name in tensors:
                 raise GGUFError(f"duplicate tensor {quoted(tensor.name)}")
             tensors[tensor.name] = tensor
-    drop = {name for key in SPLIT_KEYS for name in (key, first.full_key(key))}
-    return rewritten(first, drop=drop, tensors=tensors.values())
+    return rewritten(first, drop=split_keys(first), tensors=tensors.values())
+
+
+def split_keys(file: GGUFFile) -> frozenset[str]:
+    """What a part of a split file says of that, and the merged one does not, as written or below
+    the architecture (9.1)."""
+    return frozenset(name for key in SPLIT_KEYS for name in (key, file.full_key(key)))
 
 
 def tensors_of(file: GGUFFile) -> list[Tensor]:

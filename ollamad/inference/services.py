@@ -53,7 +53,7 @@ class Services:
         Raises OllamadError (500) for an option of the wrong type, NotFound for weights that are
         gone.
         """
-        if model.stored.model_path is None:
+        if not model.weight_paths:
             raise model_not_found_try_pulling(model.short_name)
         resolved = resolve(
             model.stored.params, options, defaults=self.defaults, traits=model.traits
@@ -64,7 +64,8 @@ class Services:
             key=model.key,
             name=model.short_name,
             digest=model.stored.digest,
-            model_path=model.stored.model_path,
+            model_path=model.weight_paths[0],
+            shards=model.weight_paths if len(model.weight_paths) > 1 else (),
             adapters=model.stored.adapter_paths,
             projectors=model.stored.projector_paths,
             draft=model.stored.draft_path,
@@ -125,10 +126,11 @@ def require(
     """http-api.md 6.5: raises BadRequest for the capabilities that this request needs and lacks.
 
     Of weights that are gone no capability is known. Of weights that are damaged neither, but there
-    is more to say: GGUFError (runners-and-scheduling.md 8.4).
+    is more to say: GGUFError (runners-and-scheduling.md 8.4). NotFound tells of missing shards.
     """
     if model.damage:
         raise GGUFError(model.damage)
+    model.check_complete()
     if "completion" not in model.capabilities:
         raise cannot(requested, verb)
     wanted = {"insert": insert, "tools": tools}

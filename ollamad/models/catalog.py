@@ -6,10 +6,9 @@ threads; a model is read once while its manifest stays the same.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,11 +22,12 @@ from ollamad.errors import (
     model_not_found_try_pulling,
 )
 from ollamad.gguf.errors import GGUFError
-from ollamad.gguf.facts import Facts, cached_facts
+from ollamad.gguf.facts import Facts
 from ollamad.gotemplate.errors import TemplateSyntaxError
 from ollamad.modelfile.format import DEFAULT_TEMPLATE
 from ollamad.models.capabilities import capabilities
 from ollamad.models.template_choice import Choice, choose
+from ollamad.models.weights import read_or_complain, read_weights
 from ollamad.prompting.template import Template, parse_template
 from ollamad.scheduler.options import Traits
 from ollamad.scheduler.spec import ModelShape, model_key
@@ -36,8 +36,6 @@ from ollamad.store.model import Model, Models
 from ollamad.store.names import Name, Reference, parse_reference
 from ollamad.store.store import Store
 from ollamad.wire import Message
-
-log = logging.getLogger(__name__)
 
 #: How long a loaded model is served without a look at the disk, and how many are. A look is a trip
 #: to a worker thread: a third of what the daemon adds to the time to a first token.
@@ -50,9 +48,11 @@ class KnownModel:
     """A stored model with what its files say.
 
     ``facts`` is None when the weights are gone or unreadable; ``damage`` tells what is wrong with
-    them, "" when they are gone. ``extra_bytes``: of adapters, projectors and draft, as far as they
-    are there. ``template``: the stored Go template, the default if there is none or if it cannot be
-    parsed; then ``template_error`` says why. ``choice``: what makes its prompts.
+    them, "" when they are gone; ``incomplete`` tells which shards of a split model are gone.
+    ``weight_paths``: the files of the weights, shards in their order. ``extra_bytes``: of adapters,
+    projectors and draft, as far as they are there. ``template``: the stored Go template, the
+    default if there is none or if it cannot be parsed; then ``template_error`` says why.
+    ``choice``: what makes its prompts.
     """
 
     stored: Model
@@ -64,6 +64,8 @@ class KnownModel:
     choice: Choice
     template_error: str = ""
     damage: str = ""
+    incomplete: str = ""
+    weight_paths: tuple[Path, ...] = ()
 
     @property
     def name(self) -> Name:
@@ -76,9 +78,8 @@ class KnownModel:
     @property
     def key(self) -> str:
         """What identifies it among loaded models."""
-        path = self.stored.model_path
         return model_key(
-            "" if path is None else str(path),
+            self.weight_paths,
             manifest_digest=self.stored.digest,
             name=self.stored.name.full,
         )
@@ -179,9 +180,15 @@ class KnownModel:
             draft_file=self.stored.draft_path is not None,
         )
 
+    def check_complete(self) -> None:
+        """Raises NotFound for a split model of which shards are missing: a pull may bring them."""
+        if self.incomplete:
+            raise NotFound(self.incomplete)
+
     @property
     def shape(self) -> ModelShape:
-        """What memory depends on. Raises NotFound when the weights are gone."""
+        """What memory depends on. Raises NotFound when weights are gone, all or some."""
+        self.check_complete()
         facts = self.facts
         if facts is None:
             raise model_not_found_try_pulling(self.short_name)
@@ -272,12 +279,14 @@ class Catalog:
     ) -> KnownModel:
         """The model of an embedding request: a stub, or one whose weights are gone, is missing.
 
-        Raises GGUFError, too, for weights that are damaged.
+        Raises GGUFError, too, for weights that are damaged; those with missing shards are missing.
         """
         name, _ = self.name_of(requested, when_empty=when_empty)
         model = await self.read(name, exact=exact)
         if model is not None and model.damage:
             raise GGUFError(model.damage)
+        if model is not None:
+            model.check_complete()
         if model is None or model.facts is None:
             raise model_not_found_try_pulling(requested)
         return model
@@ -326,9 +335,12 @@ def known(model: Model, *, go_template: bool | None = None) -> KnownModel:
 
     ``go_template``: the switch ``OLLAMA_GO_TEMPLATE``, None when it is not set.
     """
-    facts, damage = (None, "") if model.model_path is None else _facts(model.model_path, model)
+    weights = read_weights(model.model_paths, model.short_name)
+    facts = weights.facts
     projectors = tuple(
-        found for path in model.projector_paths if (found := _facts(path, model)[0]) is not None
+        found
+        for path in model.projector_paths
+        if (found := read_or_complain(path, model.short_name)[0]) is not None
     )
     extra = [*model.adapter_paths, *([] if model.draft_path is None else [model.draft_path])]
     template, template_error = _template(model)
@@ -351,7 +363,9 @@ def known(model: Model, *, go_template: bool | None = None) -> KnownModel:
         template=template,
         choice=choice,
         template_error=template_error,
-        damage=damage,
+        damage=weights.damage,
+        incomplete=weights.incomplete,
+        weight_paths=weights.paths,
     )
 
 
@@ -371,18 +385,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _facts(path: Path, model: Model) -> tuple[Facts | None, str]:
-    """The facts of one file, or None and what is wrong with it: "" for a file that is gone."""
-    try:
-        return cached_facts(path), ""
-    except (OSError, GGUFError) as error:
-        _complain(model.short_name, str(error))
-        return None, "" if isinstance(error, FileNotFoundError) else str(error)
-
-
-@lru_cache(maxsize=256)
-def _complain(model: str, error: str) -> None:
-    """Once: programs ask for the list every few seconds."""
-    log.warning("a file of a model cannot be read", extra={"model": model, "error": error})

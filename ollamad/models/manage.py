@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ollamad.errors import BadRequest, NotFound, model_not_found, quoted
+from ollamad.models.weights import read_weights
+from ollamad.scheduler.spec import model_key
+from ollamad.store.errors import ManifestError
 from ollamad.store.manifest import MEDIA_MODEL
 from ollamad.store.names import Name, parse_reference
 from ollamad.store.store import Store
@@ -25,11 +28,11 @@ def copy(store: Store, source: str, destination: str) -> None:
         raise NotFound(f"model {quoted(source)} not found") from error
 
 
-def delete(store: Store, requested: str) -> Path | None:
+def delete(store: Store, requested: str) -> str | None:
     """Remove a model and the blobs that no other model uses.
 
-    Returns the path of its weights when they are gone now, so that the daemon can unload them.
-    Raises BadRequest, NotFound, ManifestError.
+    Returns the key of its weights among loaded models when they are gone now, so that the daemon
+    can unload them. Raises BadRequest, NotFound, ManifestError.
     """
     name = Name.parse(parse_reference(requested).stored_text)
     if not name.is_valid:
@@ -40,12 +43,13 @@ def delete(store: Store, requested: str) -> Path | None:
         store.delete(name)
     except FileNotFoundError as error:
         raise model_not_found(requested) from error
-    return weights if weights is not None and not weights.exists() else None
+    gone = any(not path.exists() for path in weights)
+    return model_key(weights) if gone else None
 
 
-def _weights(store: Store, name: Name) -> Path | None:
+def _weights(store: Store, name: Name) -> tuple[Path, ...]:
     try:
         layers = store.read_manifest(name).manifest.layers_of(MEDIA_MODEL)
-        return store.blob_path(layers[-1].digest) if layers else None
-    except (FileNotFoundError, BadRequest):
-        return None  # the deletion itself tells what is missing or wrong
+        return read_weights([store.blob_path(layer.digest) for layer in layers], name.short).paths
+    except (FileNotFoundError, BadRequest, ManifestError):
+        return ()  # the deletion itself tells what is missing or wrong

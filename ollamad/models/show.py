@@ -6,7 +6,8 @@ Blocks on the disk; the API runs it in a thread.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ollamad.errors import model_not_found
@@ -44,18 +45,29 @@ def show(model: KnownModel, request: ShowRequest) -> ShowResponse:
     if stored.config.is_remote:
         answer.model_info = stub_info(model)
         return answer
-    if stored.model_path is None:
+    if not model.weight_paths:
         raise model_not_found(model.short_name)
+    model.check_complete()
     try:
-        with open_gguf(stored.model_path) as file:
-            answer.model_info = model_info(file, verbose=request.verbose)
-            answer.tensors = tensor_infos(file) or None
+        _add_weights(answer, model.weight_paths, verbose=request.verbose)
         if stored.projector_paths:
             with open_gguf(stored.projector_paths[0]) as file:
                 answer.projector_info = projector_info(file, verbose=request.verbose)
     except FileNotFoundError as error:
         raise model_not_found(model.short_name) from error
     return answer
+
+
+def _add_weights(answer: ShowResponse, paths: Sequence[Path], *, verbose: bool) -> None:
+    """The keys of the first file and the tensors of all: shards are one model."""
+    with open_gguf(paths[0]) as file:
+        answer.model_info = model_info(file, verbose=verbose, whole=len(paths) == 1)
+        tensors = tensor_infos(file)
+    for path in paths[1:]:
+        with open_gguf(path) as file:
+            answer.model_info["general.parameter_count"] += file.parameter_count
+            tensors += tensor_infos(file)
+    answer.tensors = tensors or None
 
 
 def stub_info(model: KnownModel) -> dict[str, Any]:
@@ -94,7 +106,7 @@ def modelfile_of(model: KnownModel, *, system: str, options: Mapping[str, Any] |
         StoredParts(
             short_name=model.short_name,
             model_format=stored.config.model_format or "gguf",
-            model_path="" if stored.model_path is None else str(stored.model_path),
+            model_paths=[str(p) for p in model.weight_paths],
             adapter_paths=[str(p) for p in stored.adapter_paths],
             draft_path="" if stored.draft_path is None else str(stored.draft_path),
             projector_paths=[str(p) for p in stored.projector_paths],

@@ -30,6 +30,8 @@ class Launch:
     """
 
     model_path: str
+    #: Bytes of the weights in all their files; 0 for those of the one file at ``model_path``.
+    model_bytes: int = 0
     #: Short name of the model, only for logs and for the hint in 2.10's error texts.
     model_name: str = ""
     arch: str = ""

@@ -399,7 +399,8 @@ async def start_runner(
         address,
         api_key,
         marker,
-        file_size=await trio.to_thread.run_sync(_file_size, launch.model_path),
+        file_size=launch.model_bytes
+        or await trio.to_thread.run_sync(_file_size, launch.model_path),
         on_exit=on_exit,
     )
     child_environment = environment.child_environment(

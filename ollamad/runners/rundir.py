@@ -15,6 +15,7 @@ import shutil
 import signal
 import stat
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 #: The kernel's limit for the path of a UNIX socket, less its closing zero (macOS: 104).
@@ -51,6 +52,26 @@ class RunDirectory:
         path = self.path / f"runner-{pid}.json"
         path.write_text(json.dumps({"pid": pid, "started": start_time(pid)}))
         return path
+
+    @contextlib.contextmanager
+    def linked(self, shards: Sequence[Path]) -> Iterator[Path]:
+        """The path of the first of these files, with links to all as llama.cpp looks for them.
+
+        It takes the names of a split model's other files from that of the first. The links go with
+        the ``with`` block: a runner that is ready has opened the files. Here, not beside the
+        blobs, no other process sees them and every file system will do. Raises ``OSError``.
+        """
+        directory = Path(tempfile.mkdtemp(prefix="shards-", dir=self.path))
+        try:
+            links = [
+                directory / f"model-{number:05}-of-{len(shards):05}.gguf"
+                for number in range(1, len(shards) + 1)
+            ]
+            for link, shard in zip(links, shards, strict=True):
+                link.symlink_to(shard.absolute())
+            yield links[0]
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
 
     def close(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)

@@ -5,7 +5,7 @@ Contract: ``runners-and-scheduling.md`` 4.1 (keys), 4.4 (reload), 4.6 (parallel 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,16 +52,19 @@ class ModelShape(msgspec.Struct, frozen=True, kw_only=True):
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A model as one request wants it. Requests with the same ``key`` share a runner if they can.
 
-    ``key``: the path of the weights' blob. ``name``: short display name. ``info``: whatever the
-    caller wants back from ``Scheduler.loaded`` (``ps`` details). ``parallel_allowed``: see
-    ``may_run_parallel``. ``jinja``: the runner applies the GGUF's chat template; false when the
-    daemon renders prompts itself. ``num_keep`` is only used when this request causes the launch.
+    ``key``: see ``model_key``. ``shards``: all files of a split model in order, of which
+    ``model_path`` is the first; none when there is one file. ``name``: short display name.
+    ``info``: whatever the caller wants back from ``Scheduler.loaded`` (``ps`` details).
+    ``parallel_allowed``: see ``may_run_parallel``. ``jinja``: the runner applies the GGUF's chat
+    template; false when the daemon renders prompts itself. ``num_keep`` is only used when this
+    request causes the launch.
     """
 
     key: str
     name: str
     digest: str = ""
     model_path: Path
+    shards: tuple[Path, ...] = ()
     adapters: tuple[Path, ...] = ()
     projectors: tuple[Path, ...] = ()
     draft: Path | None = None
@@ -77,10 +80,13 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     info: Any = None
 
 
-def model_key(model_path: str, *, manifest_digest: str = "", name: str = "") -> str:
-    """What identifies a loaded model: its weights if it has any (4.1)."""
-    if model_path:
-        return model_path
+def model_key(paths: Sequence[Path], *, manifest_digest: str = "", name: str = "") -> str:
+    """What identifies a loaded model: its weights, all shards of them, if it has any (4.1).
+
+    Two split models may share their first shard, which can be a header and nothing else.
+    """
+    if paths:
+        return "\n".join(map(str, paths))
     return f"digest:{manifest_digest}" if manifest_digest else f"name:{name}"
 
 

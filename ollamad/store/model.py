@@ -48,8 +48,10 @@ class Model:
     """A model read from the store. Paths are of blobs that may be missing.
 
     ``digest``: 64 hex digits of the manifest; ``size``: bytes as stated; ``modified_at_ns``: since
-    the epoch; ``parent``: what the weights were made from, often empty; ``template``: the stored
-    template's text, none when there is none; ``params``: default options by name.
+    the epoch; ``model_path``: of several model layers the last, which counts unless they are the
+    shards of one model; ``model_paths``: all of them in the manifest's order; ``parent``: what the
+    weights were made from, often empty; ``template``: the stored template's text, none when there
+    is none; ``params``: default options by name.
     """
 
     name: Name
@@ -59,6 +61,7 @@ class Model:
     modified_at_ns: int
     config: ConfigBlob
     model_path: Path | None
+    model_paths: tuple[Path, ...]
     model_digest: str
     parent: str
     adapter_paths: tuple[Path, ...]
@@ -143,6 +146,7 @@ def read_model(store: Store, name: Name, stored: StoredManifest) -> Model:
     """The model that a manifest describes. Raises as ``load_model``."""
     manifest = stored.manifest
     weights: Layer | None = None
+    weight_paths: list[Path] = []
     adapters: list[Path] = []
     projectors: list[Path] = []
     draft: Path | None = None
@@ -155,6 +159,7 @@ def read_model(store: Store, name: Name, stored: StoredManifest) -> Model:
         kind = layer.media_type
         if kind == MEDIA_MODEL:
             weights = layer
+            weight_paths.append(_path(store, layer))
         elif kind == MEDIA_ADAPTER:
             adapters.append(_path(store, layer))
         elif kind == MEDIA_PROJECTOR:
@@ -181,7 +186,8 @@ def read_model(store: Store, name: Name, stored: StoredManifest) -> Model:
         size=stored.size,
         modified_at_ns=stored.modified_at_ns,
         config=load_config(store, manifest),
-        model_path=None if weights is None else _path(store, weights),
+        model_path=weight_paths[-1] if weight_paths else None,
+        model_paths=tuple(weight_paths),
         model_digest="" if weights is None else weights.digest,
         parent="" if weights is None else weights.from_,
         adapter_paths=tuple(adapters),

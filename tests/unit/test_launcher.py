@@ -13,7 +13,10 @@ from support.creating import gguf
 from ollamad.errors import LoadError
 from ollamad.gguf.errors import GGUFError
 from ollamad.launcher import Launcher, LaunchFacts, launch_of, read_launch_facts
+from ollamad.runners.command import Launch
 from ollamad.runners.kinds import Found
+from ollamad.runners.process import Runner
+from ollamad.runners.rundir import RunDirectory
 from ollamad.scheduler.options import RunnerOptions
 from ollamad.scheduler.sizing import GIB, Limits, MemoryReading, plan
 from ollamad.scheduler.spec import ModelShape, ModelSpec
@@ -79,7 +82,8 @@ def test_sizes(tmp_path: Path) -> None:
     model = file(tmp_path, "model", gguf(**MODEL))
     projector = file(tmp_path, "projector", gguf("clip", {"v.w": 64}))
     facts = read_launch_facts(spec(model, projectors=(projector,)))
-    assert facts == LaunchFacts(offloadable_layers=31, projector_bytes=256)
+    size = model.stat().st_size
+    assert facts == LaunchFacts(model_bytes=size, offloadable_layers=31, projector_bytes=256)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -140,3 +144,71 @@ async def test_nothing_is_made_for_who_has_gone(
     assert derived.find(published) is None
     monkeypatch.undo()
     assert (await loadable(spec(published), derived)).projectors
+
+
+# --- shards ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> tuple[Path, ...]:
+    keys = [MODEL, {}]
+    return tuple(
+        file(
+            tmp_path,
+            f"sha256-{number}",
+            gguf("qwen35", {f"mtp.{number}": 4}, split__no=number, split__count=2, **keys[number]),
+        )
+        for number in range(2)
+    )
+
+
+def test_the_facts_of_shards_are_those_of_all(shards: tuple[Path, ...]) -> None:
+    facts = read_launch_facts(spec(shards[0], shards=shards))
+    assert facts.model_bytes == sum(shard.stat().st_size for shard in shards)
+    assert facts.draft_type == "draft-mtp"
+
+
+def launcher(tmp_path: Path, rundir: RunDirectory) -> Launcher:
+    nursery: Any = None  # nothing is started
+    settings = Settings.from_environ({"HOME": "/home/user"})
+    derived = Derived(tmp_path / "compat", tmp_path)
+    return Launcher(nursery, rundir, settings, kinds=Found((), ()), derived=derived)
+
+
+#: As llama.cpp makes the names of the others out of the first's.
+LINKS = ("model-00001-of-00002.gguf", "model-00002-of-00002.gguf")
+
+
+async def test_shards_are_launched_by_the_link_to_the_first(
+    tmp_path: Path, shards: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rundir = RunDirectory.create(tmp_path)
+    seen: list[Launch] = []
+    given: list[Path] = []
+
+    async def start(_self: Launcher, launch: Launch) -> Runner:
+        seen.append(launch)
+        given.extend(Path(launch.model_path).with_name(name).resolve() for name in LINKS)
+        raise LoadError("no room", out_of_memory=True)
+
+    monkeypatch.setattr(Launcher, "_start", start)
+    wanted = spec(shards[0], shards=shards, projectors=(file(tmp_path, "p", gguf("clip")),))
+    plan_ = plan(wanted, MemoryReading(total=GIB, free=GIB), Limits())
+    with pytest.raises(LoadError):
+        await launcher(tmp_path, rundir)(wanted, plan_)
+    assert given == [*shards, *shards]
+    assert {Path(launch.model_path).name for launch in seen} == {LINKS[0]}
+    # The projector was tried in main memory, too, and the links were still there.
+    assert [launch.projector_offload for launch in seen] == [True, False]
+    assert seen[0].model_bytes == sum(shard.stat().st_size for shard in shards)
+    assert not list(rundir.path.glob("shards-*"))
+    rundir.close()
+
+
+async def test_shards_that_cannot_be_linked(tmp_path: Path, shards: tuple[Path, ...]) -> None:
+    rundir = RunDirectory.create(tmp_path)
+    rundir.close()
+    wanted = spec(shards[0], shards=shards)
+    plan_ = plan(wanted, MemoryReading(total=GIB, free=GIB), Limits())
+    with pytest.raises(LoadError, match=r"^preparing the model for llama\.cpp failed: .*shards-"):
+        await launcher(tmp_path, rundir)(wanted, plan_)

@@ -75,7 +75,7 @@ def test_delete_tells_when_the_weights_are_gone(store: Store) -> None:
     add(store, "b")
     assert delete(store, "a") is None
     assert weights.exists()
-    assert delete(store, "B") == weights
+    assert delete(store, "B") == str(weights)
     assert not weights.exists()
 
 

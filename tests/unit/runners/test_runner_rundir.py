@@ -147,3 +147,60 @@ def test_the_runtime_directory_is_preferred(
     assert default_base() == tmp_path
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/nonexistent")
     assert default_base() != Path("/nonexistent")
+
+
+# --- shards ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / name for name in ("sha256-b", "sha256-a", "sha256-c")]
+    for path in paths:
+        path.write_text(path.name)
+    return paths
+
+
+def test_shards_get_the_names_that_llama_cpp_looks_for(tmp_path: Path, shards: list[Path]) -> None:
+    directory = RunDirectory.create(tmp_path)
+    before = sorted(directory.path.iterdir())
+    with directory.linked(shards) as first, directory.linked(shards) as other:
+        assert first.parent != other.parent  # two loads do not meet
+        assert [(link.name, link.read_text()) for link in sorted(first.parent.iterdir())] == [
+            ("model-00001-of-00003.gguf", "sha256-b"),
+            ("model-00002-of-00003.gguf", "sha256-a"),
+            ("model-00003-of-00003.gguf", "sha256-c"),
+        ]
+        assert first == first.parent / "model-00001-of-00003.gguf"
+    assert sorted(directory.path.iterdir()) == before
+    assert all(shard.is_file() for shard in shards)
+    directory.close()
+
+
+def test_shards_below_a_relative_path(
+    tmp_path: Path, shards: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    directory = RunDirectory.create(tmp_path)
+    with directory.linked([Path(shard.name) for shard in shards]) as first:
+        assert first.read_text() == "sha256-b"
+    directory.close()
+
+
+def test_links_go_with_a_load_that_fails(tmp_path: Path, shards: list[Path]) -> None:
+    directory = RunDirectory.create(tmp_path)
+    before = sorted(directory.path.iterdir())
+    with pytest.raises(ZeroDivisionError), directory.linked(shards):
+        raise ZeroDivisionError
+    assert sorted(directory.path.iterdir()) == before
+    directory.close()
+
+
+def test_links_of_a_dead_daemon_go_and_what_they_lead_to_stays(
+    tmp_path: Path, shards: list[Path]
+) -> None:
+    directory = RunDirectory.create(tmp_path)
+    with directory.linked(shards):
+        abandon(directory)
+        clean_leftovers(tmp_path)
+        assert not directory.path.exists()
+    assert all(shard.is_file() for shard in shards)

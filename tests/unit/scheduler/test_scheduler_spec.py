@@ -93,9 +93,15 @@ def test_two_names_of_the_same_weights_share_a_runner(change: dict[str, Any]) ->
 
 
 def test_key() -> None:
-    assert model_key("/blobs/sha256-1", manifest_digest="d", name="n") == "/blobs/sha256-1"
-    assert model_key("", manifest_digest="d", name="n") == "digest:d"
-    assert model_key("", name="n") == "name:n"
+    assert model_key([Path("/b/1")], manifest_digest="d", name="n") == "/b/1"
+    assert model_key([], manifest_digest="d", name="n") == "digest:d"
+    assert model_key([], name="n") == "name:n"
+
+
+def test_key_of_shards() -> None:
+    """The first shard may be a header that many models share."""
+    keys = {model_key([Path("/b/1"), Path("/b") / last]) for last in ("2", "3")}
+    assert len(keys | {model_key([Path("/b/1")])}) == 3
 
 
 def test_parallel() -> None:
