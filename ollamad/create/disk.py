@@ -15,13 +15,27 @@ from ollamad.create.layers import (
     imported_file,
     inherited_layer,
 )
-from ollamad.create.weights import read_head, stored_weights, uploaded_weights, validate_file
+from ollamad.create.weights import (
+    read_head,
+    stored_weights,
+    uploaded_weights,
+    validate_file,
+    weights_of_facts,
+)
 from ollamad.errors import BadRequest, OllamadError
+from ollamad.models.weights import read_weights
 from ollamad.store.blobs import BlobResult
 from ollamad.store.config import EMPTY_CONFIG, ConfigBlob, encode_config
 from ollamad.store.digests import check_digest, is_digest
 from ollamad.store.errors import ManifestError, os_error_text
-from ollamad.store.manifest import MEDIA_CONFIG, MEDIA_PARAMS, Layer, Manifest, StoredManifest
+from ollamad.store.manifest import (
+    MEDIA_CONFIG,
+    MEDIA_MODEL,
+    MEDIA_PARAMS,
+    Layer,
+    Manifest,
+    StoredManifest,
+)
 from ollamad.store.model import MAX_TEXT_BYTES, load_config, parse_params
 from ollamad.store.names import Name
 from ollamad.store.store import Store
@@ -69,6 +83,7 @@ class CreateDisk:
             raise OllamadError(f"model '{name.short}' not found")
         name, stored = found
         layers = [self._inherit_layer(layer, name.short) for layer in stored.manifest.layers]
+        layers = self._with_shards_as_one(layers, name)
         try:
             return layers, load_config(self.store, stored.manifest)
         except (OSError, OllamadError) as error:
@@ -90,6 +105,27 @@ class CreateDisk:
         if layer.media_type in GGUF_LAYERS:
             weights = stored_weights(path, layer.media_type)
         return inherited_layer(layer, size, base, weights)
+
+    def _with_shards_as_one(self, layers: list[PlannedLayer], name: Name) -> list[PlannedLayer]:
+        """Shards stay layers of their own, without a copy of them; the first speaks for all."""
+        paths = {
+            self.store.blob_path(layer.digest): index
+            for index, layer in enumerate(layers)
+            if layer.media_type == MEDIA_MODEL
+        }
+        weights = read_weights(list(paths), name.short)
+        if weights.incomplete:
+            raise OllamadError(weights.incomplete)
+        if len(weights.paths) <= 1 or weights.facts is None:
+            return layers
+        first = paths[weights.paths[0]]
+        whole = weights_of_facts(weights.facts, MEDIA_MODEL)
+        return [
+            replace(layer, weights=whole if index == first else None)
+            if layer.media_type == MEDIA_MODEL
+            else layer
+            for index, layer in enumerate(layers)
+        ]
 
     def head(self, digest: str) -> bytes:
         """The first bytes of a blob, none if it cannot be read.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ollamad.errors import OllamadError
+from ollamad.store.digests import is_digest
 
 _NAME = re.compile(r"(.*)-([0-9]{5})-of-([0-9]{5})\.gguf", re.DOTALL)
 
@@ -46,8 +47,16 @@ class Part:
 
 
 def check_part(file_name: str, split: SplitInfo) -> GroupKey:
-    """The group of a part of a split file. Raises SplitError with the texts of 9.2, first four."""
+    """The group of a part of a split file. Raises SplitError with the texts of 9.2, first four.
+
+    A blob of a stored split model (``show --modelfile`` names those) has its digest for a name,
+    and only its keys tell.
+    """
     quoted = f'split GGUF "{file_name}"'
+    if is_digest(file_name.rpartition("/")[2]):
+        if split.number is None:
+            raise SplitError(f"{quoted} is missing split.no metadata")
+        return GroupKey("", split.count)
     match = _NAME.fullmatch(file_name.rpartition("/")[2])
     if match is None or int(match[2]) < 1 or int(match[3]) < 1:
         raise SplitError(f"{quoted} must use llama.cpp split filename pattern")

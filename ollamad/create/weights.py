@@ -38,9 +38,9 @@ def uploaded_weights(path: Path) -> Weights:
     with open_gguf(path, strict=True) as file:
         refuse_big_endian(file)
         facts = facts_of(file)
-        return _weights(
+        return weights_of_facts(
             facts,
-            media_type=_MEDIA_TYPES[media_kind(file)],
+            _MEDIA_TYPES[media_kind(file)],
             can_adapt=is_adapter(file),
             lacks_projector_type=needs_projector_type(file),
             split=_split(file, facts),
@@ -52,7 +52,7 @@ def stored_weights(path: Path, media_type: str) -> Weights:
 
     Tensors of unknown types are let pass: the model may be newer than this program.
     """
-    return _weights(cached_facts(path), media_type=media_type)
+    return weights_of_facts(cached_facts(path), media_type)
 
 
 def validate_file(path: Path) -> None:
@@ -61,14 +61,15 @@ def validate_file(path: Path) -> None:
         validate(file)
 
 
-def _weights(
+def weights_of_facts(
     facts: Facts,
-    *,
     media_type: str,
+    *,
     can_adapt: bool = False,
     lacks_projector_type: bool = False,
     split: SplitInfo | None = None,
 ) -> Weights:
+    """What create needs of these facts, and of what is seen in the file besides."""
     return Weights(
         architecture=facts.arch,
         media_type=media_type,

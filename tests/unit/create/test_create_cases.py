@@ -641,6 +641,23 @@ async def test_parts_become_one_layer(creator: Creator) -> None:
     assert b'"model_type":"1K","file_type":"F16"' in creator.config("m")
 
 
+async def test_blobs_of_a_split_model_need_no_such_names(creator: Creator) -> None:
+    """``show --modelfile`` names them by their digests, in whatever order those have."""
+    parts = [part(number, 3, {f"t{number}": 2}, 3) for number in range(3)]
+    files = {(digest := creator.upload(p)).replace(":", "-"): digest for p in parts}
+    await creator.events(model="m", files=files)
+    ((_, content, _),) = creator.layers("m")
+    assert [tensor.name for tensor in read_bytes(content).tensors] == ["t0", "t1", "t2"]
+    name = digest_of(parts[1]).replace(":", "-")
+    files = {name: digest_of(parts[1])}
+    text = f'split GGUF "{name}" has 1 shards, expected 3'
+    assert await creator.failure(model="m", files=files) == (500, text)
+    nameless = gguf(split__count=2)
+    name = creator.upload(nameless).replace(":", "-")
+    text = f'split GGUF "{name}" is missing split.no metadata'
+    assert await creator.failure(model="m", files={name: digest_of(nameless)}) == (500, text)
+
+
 async def test_long_merges_report_and_can_be_taken_up(
     creator: Creator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
