@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -160,7 +160,7 @@ class Daemon:
         assert status == 200, f"{path}: {status} {data!r}"
         return json.loads(data)
 
-    def stream(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
+    def stream(self, path: str, body: Any) -> Generator[dict[str, Any], None, None]:
         """The events of a streaming POST as they arrive; closing the iterator disconnects."""
         connection = self.connection()
         try:
