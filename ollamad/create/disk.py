@@ -107,24 +107,20 @@ class CreateDisk:
         return inherited_layer(layer, size, base, weights)
 
     def _with_shards_as_one(self, layers: list[PlannedLayer], name: Name) -> list[PlannedLayer]:
-        """Shards stay layers of their own, without a copy of them; the first speaks for all."""
-        paths = {
-            self.store.blob_path(layer.digest): index
-            for index, layer in enumerate(layers)
-            if layer.media_type == MEDIA_MODEL
-        }
-        weights = read_weights(list(paths), name.short)
-        if weights.incomplete:
-            raise OllamadError(weights.incomplete)
-        if len(weights.paths) <= 1 or weights.facts is None:
+        """Shards stay layers of their own, without a copy of them; each tells of the whole model.
+
+        Raises OllamadError for a model that lacks shards.
+        """
+        models = [layer for layer in layers if layer.media_type == MEDIA_MODEL]
+        found = read_weights([self.store.blob_path(layer.digest) for layer in models], name.short)
+        if found.incomplete:
+            raise OllamadError(found.incomplete)
+        if len(found.paths) <= 1 or found.facts is None:
             return layers
-        first = paths[weights.paths[0]]
-        whole = weights_of_facts(weights.facts, MEDIA_MODEL)
+        whole = weights_of_facts(found.facts, MEDIA_MODEL)
         return [
-            replace(layer, weights=whole if index == first else None)
-            if layer.media_type == MEDIA_MODEL
-            else layer
-            for index, layer in enumerate(layers)
+            replace(layer, weights=whole) if layer.media_type == MEDIA_MODEL else layer
+            for layer in layers
         ]
 
     def head(self, digest: str) -> bytes:
