@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from ollamad import version
 from ollamad.cli.answers import decode
+from ollamad.cli.auth import Signer, is_signed
 from ollamad.cli.errors import (
     NOT_RUNNING,
     SEE_LOGS,
@@ -21,26 +22,22 @@ from ollamad.cli.errors import (
 from ollamad.cli.http import Response, Transport
 from ollamad.errors import UsageError
 from ollamad.host import Host, from_environ
-from ollamad.version import API_VERSION, __version__
+from ollamad.version import __version__
 
 if TYPE_CHECKING:
     from pathlib import Path  # costs more time than any other import here is worth
 
 T = TypeVar("T", bound=msgspec.Struct)
+Headers = tuple[tuple[str, str], ...]
 
 #: The longest line of a stream that is accepted, in bytes.
 LONGEST_LINE = 8_000_000
 _UPLOAD_BLOCK = 1 << 18
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def user_agent() -> str:
-    """``ollama/VERSION (ARCH OS) …``, the form that servers know."""
-    machine = os.uname().machine if hasattr(os, "uname") else "amd64"
-    system = {"win32": "windows"}.get(sys.platform, sys.platform)
-    python = ".".join(map(str, sys.version_info[:3]))
-    architecture = _ARCHITECTURES.get(machine, machine)
-    return f"ollama/{API_VERSION} ({architecture} {system}) Python/{python} ollamad/{__version__}"
+    """As every request of this machine's has it, with the name of this program."""
+    return f"{version.user_agent()} ollamad/{__version__}"
 
 
 class Client:
@@ -50,6 +47,7 @@ class Client:
         self.host = host
         self.environ = environ
         self._transport = Transport(host, environ)
+        self._signer = Signer(environ) if is_signed(host, environ) else None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Client:
@@ -78,13 +76,15 @@ class Client:
                 raise ConnectionFailed(NOT_RUNNING, refused=True) from error
             raise
 
-    def call(self, method: str, path: str, body: Any = None) -> bytes:
+    def call(
+        self, method: str, path: str, body: Any = None, *, timeout: float | None = None
+    ) -> bytes:
         """One request, one answer. ``body`` is a Struct or plain data.
 
         Raises ServerError with the server's text for a status of 400 and above, Unauthorized for
-        401, ConnectionFailed when there is no answer.
+        401, ConnectionFailed when there is no answer, or none for ``timeout`` seconds.
         """
-        response = self._request(method, path, _encoded(body), "application/json")
+        response = self._request(method, path, _encoded(body), "application/json", timeout)
         content = response.read()
         if response.status >= 400:
             raise _error_of_call(response.status, content)
@@ -123,25 +123,35 @@ class Client:
         # One handle for size and content: the file may be replaced meanwhile.
         with path.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
-            response = self._transport.request(
+            target, headers = self._signed(
                 "POST",
                 f"/api/blobs/{digest}",
-                self._headers("application/json", "application/octet-stream"),
-                _reported(file.read, size, report),
-                size,
+                _headers("application/json", "application/octet-stream"),
             )
+            content_of_file = _reported(file.read, size, report)
+            response = self._transport.request("POST", target, headers, content_of_file, size)
             content = response.read()
         response.close()
         if response.status >= 400:
             raise _error_of_call(response.status, content)
         report(size)
 
-    def _request(self, method: str, path: str, body: bytes, accept: str) -> Response:
-        headers = self._headers(accept, "application/json")
-        return self._transport.request(method, path, headers, body)
+    def _request(
+        self, method: str, path: str, body: bytes, accept: str, timeout: float | None = None
+    ) -> Response:
+        target, headers = self._signed(method, path, _headers(accept, "application/json"))
+        return self._transport.request(method, target, headers, body, timeout=timeout)
 
-    def _headers(self, accept: str, content_type: str) -> Iterable[tuple[str, str]]:
-        return (("User-Agent", user_agent()), ("Accept", accept), ("Content-Type", content_type))
+    def _signed(self, method: str, path: str, headers: Headers) -> tuple[str, Headers]:
+        """``path`` and ``headers`` as they are sent: with a signature where one is wanted."""
+        if self._signer is None:
+            return path, headers
+        path, authorization = self._signer.sign(method, path)
+        return path, (*headers, ("Authorization", authorization))
+
+
+def _headers(accept: str, content_type: str) -> Headers:
+    return (("User-Agent", user_agent()), ("Accept", accept), ("Content-Type", content_type))
 
 
 def _reported(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,14 +11,13 @@ from pathlib import Path
 from ollamad.cli.client import Client
 from ollamad.cli.commands import Invocation
 from ollamad.cli.errors import ServerError
-from ollamad.cli.progress import Bar, Display, Spinner
+from ollamad.cli.events import CREATE, EventProgress
+from ollamad.cli.progress import Display
 from ollamad.errors import UsageError
 from ollamad.modelfile.parser import Modelfile, parse
 from ollamad.modelfile.request import Bundle, Upload, create_request
 from ollamad.store.names import Name
 from ollamad.wire import Progress
-
-_DIGEST_LABEL = slice(7, 19)
 
 
 def create(invocation: Invocation) -> int:
@@ -103,7 +101,7 @@ def _upload(client: Client, upload: Upload, display: Display) -> None:
 
 def follow(client: Client, bundle: Bundle, display: Display) -> None:
     """Send the request and show the server's progress until it is done."""
-    progress = EventProgress(display)
+    progress = EventProgress(display, CREATE)
     try:
         with client.stream(Progress, "/api/create", bundle.request) as events:
             for event in events:
@@ -115,40 +113,3 @@ def follow(client: Client, bundle: Bundle, display: Display) -> None:
             ) from error
         raise
     progress.end()
-
-
-class EventProgress:
-    """Progress events as lines: a bar for each digest, a spinner for every other status."""
-
-    def __init__(self, display: Display, clock: Callable[[], int] = time.monotonic_ns) -> None:
-        self._display = display
-        self._clock = clock
-        self._bars: dict[str, Bar] = {}
-        self._spinner: Spinner | None = None
-        self._status = ""
-
-    def show(self, event: Progress) -> None:
-        if event.digest:
-            self.end()
-            bar = self._bars.get(event.digest)
-            if bar is None:
-                label = event.status or f"pulling {digest_label(event.digest)}..."
-                bar = self._display.bar(label, event.total, event.completed)
-                self._bars[event.digest] = bar
-            bar.set(event.completed, self._clock())
-            if event.completed >= event.total:
-                self._display.stop(bar)
-        elif event.status != self._status:
-            self.end()
-            self._status = event.status
-            self._spinner = self._display.spin(event.status)
-
-    def end(self) -> None:
-        """Stop the spinner that is the last one."""
-        self._display.stop(self._spinner)
-        self._spinner = None
-
-
-def digest_label(digest: str) -> str:
-    """Twelve digits of a digest, or all of one that is too short to have them."""
-    return digest[_DIGEST_LABEL] if len(digest) >= _DIGEST_LABEL.stop else digest

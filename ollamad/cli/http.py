@@ -69,13 +69,15 @@ class Transport:
         headers: Iterable[tuple[str, str]],
         body: bytes | Iterable[bytes] = b"",
         length: int | None = None,
+        timeout: float | None = None,
     ) -> Response:
         """Send a request and wait for the head of its answer.
 
         ``path`` starts with ``/`` and is below the path of the host. ``length`` is the size of a
-        ``body`` given in pieces. Raises ConnectionFailed.
+        ``body`` given in pieces. ``timeout`` is in seconds, for each wait. Raises ConnectionFailed.
         """
         connection = self._connect()
+        connection.set_timeout(timeout)
         sized = len(body) if isinstance(body, bytes) else length
         fields = [("Host", self._host.address), *headers]
         if sized or method not in ("GET", "HEAD"):
@@ -221,6 +223,10 @@ class _Connection:
         self._finished = True
         self._sock.close()
 
+    def set_timeout(self, seconds: float | None) -> None:
+        """How long this side waits for the other from now on."""
+        self._sock.settimeout(seconds)
+
     def abort(self) -> None:
         self._finished = True
         # Unlike a close, this wakes a thread that waits for the socket.
@@ -285,6 +291,10 @@ class _Connection:
         except h11.RemoteProtocolError as error:
             cut = self._h11.trailing_data[1] or "peer closed" in str(error)
             raise ConnectionFailed(_EOF if cut else f"malformed HTTP response: {error}") from error
+        except TimeoutError as error:
+            raise ConnectionFailed(
+                f"the server gave no answer within {self._sock.gettimeout():g} seconds"
+            ) from error
         except OSError as error:
             raise ConnectionFailed(f"read: {_reason(error)}") from error
         if isinstance(event, h11.ConnectionClosed) or event is h11.PAUSED:

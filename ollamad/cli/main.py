@@ -29,8 +29,10 @@ def run(words: Sequence[str], environ: Mapping[str, str] | None = None) -> int:
         message = error.message
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    from ollamad.cli.width import harmless  # noqa: PLC0415 - for errors only
+
     _flush_stdout()
-    print(f"Error: {message}", file=sys.stderr)
+    print(f"Error: {harmless(message)}", file=sys.stderr)
     return 1
 
 

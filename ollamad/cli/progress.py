@@ -1,7 +1,8 @@
 """What is going on, on stderr: spinners and bars (``cli.md`` 9).
 
 `Spinner` and `Bar` are lines as functions of the time, frames are pure text; only `Display` has a
-thread, and only on a terminal. Elsewhere each line is written once, when it is final.
+thread, and only on a terminal. Elsewhere each line is written when it is final, and that of a bar
+every half minute before.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Protocol, TextIO
 
-from ollamad.cli.width import width
+from ollamad.cli.width import clipped, width
 from ollamad.units import SECOND, human_bytes
 
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -21,6 +22,7 @@ INTERVAL = 0.1
 _HIDE, _SHOW = "\x1b[?25l", "\x1b[?25h"
 _BEGIN, _END = "\x1b[?2026h", "\x1b[?2026l"
 _SAMPLES = 10
+_PLAIN_INTERVAL = 30 * SECOND
 
 
 class State(Protocol):
@@ -63,19 +65,20 @@ class Bar:
         self._initial = current
         self._current = min(current, most)
         self._started = now
-        self._stopped: int | None = None
         self._samples: list[tuple[int, int]] = []
 
+    @property
+    def is_full(self) -> bool:
+        return self._current >= self.most
+
     def set(self, current: int, now: int) -> None:
+        """``current`` may be less than before: what was done may prove bad."""
         self._current = min(current, self.most)
-        if self._current >= self.most:
-            self.stop(now)
         if not self._samples or now - self._samples[-1][0] >= SECOND:
             self._samples = [*self._samples, (now, self._current)][-_SAMPLES:]
 
     def stop(self, now: int) -> None:
-        if self._stopped is None:
-            self._stopped = now
+        """A bar does not move by itself."""
 
     def rate(self, now: int) -> float:
         """Bytes a second, 0 as long as nothing is known."""
@@ -95,7 +98,7 @@ class Bar:
         before = f"{self.label} " if self.label else ""
         before += f"{percent:3.0f}%"
         total = f"{human_bytes(self.most):>6}"
-        if self._current >= self.most:
+        if self.is_full:
             after = total + " " * 25
         else:
             after = f"{human_bytes(self._current):>6}/{total}{self._speed(now)}"
@@ -125,7 +128,9 @@ def frame(lines: Sequence[str], previous: int) -> str:
     """The bytes that draw ``lines`` over the ``previous`` number of lines. Pure."""
     up = "\x1b[A" * (previous - 1)
     body = "\n".join(f"{line}\x1b[K" for line in lines)
-    return f"{_BEGIN}{_HIDE}{up}\x1b[1G{body}{_SHOW}{_END}"
+    # Back to the start: behind a full line the echo of Ctrl-C would begin another one, and what is
+    # drawn next would be off by a line.
+    return f"{_BEGIN}{_HIDE}{up}\x1b[1G{body}\x1b[1G{_SHOW}{_END}"
 
 
 def erased(count: int) -> str:
@@ -144,6 +149,8 @@ class Display:
         self._live = self._stream.isatty()
         self._transient = transient
         self._states: list[State] = []
+        # Without a terminal: when a bar's line was written last.
+        self._written: dict[Bar, int] = {}
         self._drawn = 0
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -178,6 +185,27 @@ class Display:
                     self._states.remove(state)
                     self._write_plain(state)
 
+    def changed(self, bar: Bar) -> None:
+        """``bar`` has been set: where it cannot be redrawn, its line is written now and then."""
+        if self._live or self._transient:
+            return
+        now = time.monotonic_ns()
+        with self._lock:
+            if bar.is_full:
+                if bar in self._states:
+                    self._states.remove(bar)
+                    self._write_plain(bar)
+                return
+            if bar not in self._states:
+                self._states.append(bar)  # it has gone back since
+            if now - self._written.setdefault(bar, now) >= _PLAIN_INTERVAL:
+                self._written[bar] = now
+                self._write_plain(bar)
+
+    def discard(self) -> None:
+        """Nothing of this shall stay on the screen."""
+        self._transient = True
+
     def end(self) -> None:
         """Write the final lines, or erase them. Nothing is written afterwards."""
         if self._ended.is_set():
@@ -200,6 +228,7 @@ class Display:
 
     def _write_plain(self, state: State) -> None:
         self._stream.write(state.line(time.monotonic_ns(), _size(self._stream)[0]) + "\n")
+        self._stream.flush()
 
     def _draw_until_ended(self) -> None:
         # The first frame waits: what is over at once shows nothing moving.
@@ -213,7 +242,8 @@ class Display:
             if self._ended.is_set():
                 for state in self._states:
                     state.stop(now)
-            lines = [state.line(now, columns) for state in self._states[-rows:]]
+            # A line that wraps would not be drawn over, and a full one has no place for its end.
+            lines = [clipped(s.line(now, columns), columns - 1) for s in self._states[-rows:]]
             self._stream.write(frame(lines, self._drawn))
             self._stream.flush()
             self._drawn = len(lines)

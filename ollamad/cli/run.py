@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import Any
 
 import msgspec
 
@@ -13,12 +13,12 @@ from ollamad.cli.bodies import body
 from ollamad.cli.chatting import AnswerWriter, Wishes, is_multimodal, wishes
 from ollamad.cli.client import Client
 from ollamad.cli.commands import Invocation
-from ollamad.cli.errors import NotAvailable, ServerError, Unauthorized
+from ollamad.cli.errors import ServerError, Unauthorized
 from ollamad.cli.flags import Parsed
-from ollamad.cli.load import show_request
+from ollamad.cli.pull import is_terminal, keep_stub, show_or_pull
 from ollamad.cli.show import refuse_image_models
 from ollamad.errors import OllamadError, UsageError, quoted
-from ollamad.wire import EmbedRequest, GenerateRequest, GenerateResponse, ShowResponse
+from ollamad.wire import EmbedRequest, GenerateRequest, GenerateResponse
 
 
 def run(invocation: Invocation) -> int:
@@ -28,13 +28,14 @@ def run(invocation: Invocation) -> int:
     asked = wishes(parsed)
     pieces = _prompt_pieces(invocation.words[1:])
     try:
-        shown = show_or_pull(client, model)
+        model, shown = show_or_pull(client, model, insecure=parsed.switch("insecure"))
+        keep_stub(client, model)
         asked = asked.for_model(shown)
         if "embedding" in shown.capabilities:
             _embed(client, model, " ".join(pieces), asked, parsed)
         else:
             refuse_image_models(shown)
-            if not pieces and _is_terminal(sys.stdin) and _is_terminal(sys.stdout):
+            if not pieces and is_terminal(sys.stdin) and is_terminal(sys.stdout):
                 from ollamad.cli.repl.loop import converse  # noqa: PLC0415
 
                 converse(client, model, shown, asked)
@@ -48,16 +49,11 @@ def run(invocation: Invocation) -> int:
 def _prompt_pieces(words: Sequence[str]) -> list[str]:
     """What stdin and the command line have of a prompt; an empty word counts, empty stdin not."""
     pieces = [_readable(word) for word in words]
-    if sys.stdin is not None and not _is_terminal(sys.stdin):
+    if sys.stdin is not None and not is_terminal(sys.stdin):
         text = sys.stdin.buffer.read().decode("utf-8", "replace")
         if text:
             pieces.insert(0, text)
     return pieces
-
-
-def _is_terminal(stream: TextIO | None) -> bool:
-    """A stream that was closed before the program began is None."""
-    return stream is not None and stream.isatty()
 
 
 def _readable(word: str) -> str:
@@ -65,21 +61,10 @@ def _readable(word: str) -> str:
     return word.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def show_or_pull(client: Client, model: str) -> ShowResponse:
-    """What the server knows about ``model``. A model that it has not would be pulled."""
-    try:
-        return client.post(ShowResponse, "/api/show", show_request(model))
-    except ServerError as error:
-        if error.status != 404:
-            raise
-        hint = NotAvailable("pulling models from a registry").message
-        raise ServerError(f"{error.message} ({hint})", status=404) from error
-
-
 def print_signin_notice(error: Unauthorized) -> None:
-    print("You need to be signed in to Ollama to run Cloud models.\n")
-    if error.signin_url:
-        print(f"If your browser did not open, navigate to:\n    {error.signin_url}\n")
+    from ollamad.cli.account import signin_text  # noqa: PLC0415 - seldom
+
+    print(signin_text(error), end="")
 
 
 def _generate(client: Client, model: str, prompt: str, asked: Wishes, multimodal: bool) -> None:

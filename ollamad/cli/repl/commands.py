@@ -14,11 +14,13 @@ from ollamad.cli.listing import print_models
 from ollamad.cli.load import show_request
 from ollamad.cli.media import candidates
 from ollamad.cli.numbers import LONG, shortest
+from ollamad.cli.pull import UNKNOWN_MODEL, can_be_pulled, pull_model, show
 from ollamad.cli.repl import help as texts
 from ollamad.cli.repl.history import History
 from ollamad.cli.repl.input import QUOTES, Input
 from ollamad.cli.repl.session import Session
 from ollamad.cli.show import sections
+from ollamad.cli.width import harmless
 from ollamad.errors import OllamadError, quoted
 from ollamad.modelfile.parameters import ParameterValue, parameter_value
 from ollamad.wire import Progress, ShowResponse
@@ -95,7 +97,9 @@ class Commands:
             return
         print(f"Loading model '{words[0]}'")
         try:
-            self._session.switch_model(words[0])
+            self._switch(words[0])
+        except KeyboardInterrupt:
+            print()  # what was pulled or loaded is given up; the conversation goes on as it was
         except ServerError as error:
             if "not found" in error.message:
                 print(f"Couldn't find model '{words[0]}'")
@@ -103,6 +107,22 @@ class Commands:
                 print(f"error: {error.message}")
             else:
                 raise
+
+    def _switch(self, name: str) -> None:
+        client = self._session.client
+        try:
+            shown = show(client, name)
+        except ServerError as error:
+            if not can_be_pulled(name, error):
+                raise
+            try:
+                name = pull_model(client, name, insecure=False, verb="run")
+            except ServerError as reason:
+                if UNKNOWN_MODEL not in reason.message:
+                    sys.stderr.write(f"error: {harmless(reason.message)}\n")
+                raise error from reason
+            shown = show(client, name)
+        self._session.switch_model(name, shown)
 
     def _save(self, words: list[str]) -> None:
         if len(words) != 1:

@@ -27,7 +27,7 @@ _THINK_ERRORS = ("does not support thinking", "invalid think value")
 
 def converse(client: Client, model: str, shown: ShowResponse, wishes: Wishes) -> None:
     """Load ``model`` and talk until the user leaves."""
-    load(client, model, wishes.keep_alive, wishes.think)
+    load(client, model, wishes.keep_alive, wishes.think, announce=True)
     session = Session(client, LoadedModel.of(model, shown), wishes)
     history = History(
         Path.home() / ".ollama" / "history",

@@ -9,6 +9,7 @@ from typing import Any
 from ollamad.cli.bodies import body
 from ollamad.cli.chatting import Wishes, is_multimodal
 from ollamad.cli.client import Client
+from ollamad.cli.cloud import is_cloud
 from ollamad.cli.load import load, show_request
 from ollamad.modelfile.parameters import ParameterValue
 from ollamad.store.names import Name
@@ -57,19 +58,18 @@ class Session:
         """``value`` is not checked here: the server knows which levels there are."""
         self.wishes = replace(self.wishes, think=value, think_chosen=True)
 
-    def switch_model(self, name: str) -> None:
-        """Load the model ``name`` and start anew with it.
+    def switch_model(self, name: str, shown: ShowResponse) -> None:
+        """Load the model ``name``, of which the server says ``shown``, and start anew with it.
 
         Raises ServerError; then nothing changes, except when only ``think`` does not suit the new
         model.
         """
-        shown = self.client.post(ShowResponse, "/api/show", show_request(name))
         wishes = self.wishes.for_model(shown)
         before = self.model, self.wishes, self.messages
         self.model, self.wishes = LoadedModel.of(name, shown), wishes
         self.clear()
         try:
-            load(self.client, name, wishes.keep_alive, wishes.think)
+            load(self.client, name, wishes.keep_alive, wishes.think, announce=True)
         except BaseException as error:
             if "does not support thinking" not in str(error):
                 self.model, self.wishes, self.messages = before
@@ -111,9 +111,3 @@ def _base(model: str, parent: str) -> str:
     if not Name.parse(parent).is_valid or (is_cloud(model) and not is_cloud(parent)):
         return model
     return parent
-
-
-def is_cloud(name: str) -> bool:
-    """Whether the name's suffix says that the model runs elsewhere."""
-    tag = name.rpartition(":")[2].strip().lower()
-    return tag == "cloud" or ("/" not in tag and tag.endswith("-cloud"))

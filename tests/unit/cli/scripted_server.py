@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 
 class Answer(NamedTuple):
-    """``body`` is sent as it is, or a list of pieces as one chunk each."""
+    """``body`` is sent as it is, or in pieces as one chunk each."""
 
-    body: bytes | list[bytes] = b""
+    body: bytes | Iterable[bytes] = b""
     status: int = 200
     reason: str | None = None
 
@@ -62,7 +62,8 @@ class Script:
         self.requests.append(request)
         if request.method == "HEAD":
             return Answer()
-        answers = self.answers.get(f"{request.method} {request.path}")
+        path = request.path.partition("?")[0]
+        answers = self.answers.get(f"{request.method} {path}")
         if not answers:
             return error(404, f"no script for {request.method} {request.path}")
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
@@ -88,9 +89,14 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for piece in answer.body:
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-        self.wfile.write(b"0\r\n\r\n")
+        try:
+            for piece in answer.body:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            self.wfile.write(b"0\r\n\r\n")
+        finally:
+            # A script in pieces learns that its client has left.
+            if isinstance(answer.body, Generator):
+                answer.body.close()
 
     do_GET = do_HEAD = do_POST = do_DELETE = _serve
 

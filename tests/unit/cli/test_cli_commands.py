@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -9,7 +10,10 @@ import sys
 import pytest
 from scripted_server import Answer, Cli, Script, error, ok, stream
 
+from ollamad.cli.answers import decode
+from ollamad.cli.load import connection_text
 from ollamad.version import API_VERSION
+from ollamad.wire import ShowResponse
 
 SHOWN = {"details": {}, "model_info": {}}
 LOADED = stream({"done": True})
@@ -106,10 +110,56 @@ def test_stop(cli: Cli, server: Script) -> None:
     assert cli("stop", "m") == (1, "", 'Error: couldn\'t find model "m" to stop\n')
 
 
-def test_a_model_that_runs_elsewhere_is_not_loaded(cli: Cli, server: Script) -> None:
-    server.on("POST /api/show", ok({**SHOWN, "remote_host": "https://ollama.com:443"}))
-    assert cli("stop", "m").status == 0
+@pytest.mark.parametrize(
+    ("model", "remote_host", "asked"),
+    [
+        ("m", "https://ollama.com:443", True),
+        ("m", "https://ollama.com", True),
+        ("m", "https://example.com", False),
+        ("x:cloud", "", True),
+        ("x:latest-cloud", "", True),
+        ("x:cloud", "https://example.com", True),
+    ],
+)
+def test_a_model_that_runs_elsewhere_is_not_loaded(
+    cli: Cli, server: Script, model: str, remote_host: str, asked: bool
+) -> None:
+    server.on("POST /api/show", ok({**SHOWN, "remote_host": remote_host}))
+    server.on("POST /api/me", ok({"name": "me"}))
+    assert cli("stop", model) == (0, "", "")
     assert not server.sent("POST /api/generate")
+    assert len(server.sent("POST /api/me")) == asked
+
+
+def test_a_name_that_only_sounds_like_the_cloud_is_loaded_here(cli: Cli, server: Script) -> None:
+    server.on("POST /api/show", ok(SHOWN))
+    server.on("POST /api/generate", LOADED)
+    assert cli("stop", "test-cloud-model").status == 0
+    assert len(server.sent("POST /api/generate")) == 1
+
+
+def test_who_is_not_signed_in_cannot_stop_a_cloud_model(cli: Cli, server: Script) -> None:
+    server.on("POST /api/show", ok(SHOWN))
+    server.on("POST /api/me", error(401, "unauthorized"))
+    message = "something went wrong, please see the ollama server logs for details"
+    assert cli("stop", "x:cloud") == (1, "", f"Error: {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("remote_model", "remote_host", "text"),
+    [
+        ("gpt-oss:120b", "https://ollama.com:443", "'gpt-oss:120b' on 'ollama.com' ⚡"),
+        ("", "https://ollama.com", "'m' on 'ollama.com' ⚡"),
+        ("", "", "'m' on 'ollama.com' ⚡"),
+        ("r", "https://example.com", "'r' on 'https://example.com'"),
+    ],
+)
+def test_where_a_model_runs(remote_model: str, remote_host: str, text: str) -> None:
+    shown = decode(
+        ShowResponse,
+        json.dumps({"remote_model": remote_model, "remote_host": remote_host}).encode(),
+    )
+    assert connection_text(shown, "m") == f"Connecting to {text}"
 
 
 def test_rm_unloads_and_deletes_until_the_first_failure(cli: Cli, server: Script) -> None:
@@ -133,9 +183,8 @@ def test_rm_goes_on_when_the_model_cannot_be_stopped(cli: Cli, server: Script) -
     assert cli("rm", "m") == (0, "deleted 'm'\n", "Warning: unable to stop model 'm'\n")
 
 
-@pytest.mark.parametrize("words", [["pull", "m"], ["push", "m"], ["signin"], ["launch", "claude"]])
-def test_what_is_not_there_yet_says_so(cli: Cli, words: list[str]) -> None:
-    result = cli(*words)
+def test_what_is_not_there_yet_says_so(cli: Cli) -> None:
+    result = cli("launch", "claude")
     assert result.status == 1
     assert result.err.endswith(" is not available in ollamad yet\n")
 
@@ -165,6 +214,11 @@ def test_list_imports_nothing_heavy(server: Script) -> None:
     assert table == "NAME    ID    SIZE    MODIFIED "
     heavy = {"argparse", "asyncio", "email", "httpx", "quart", "ssl", "trio", "logging"}
     heavy |= {
+        "cryptography",
+        "httpx",
+        "ollamad.registry",
+        "ollamad.store.names",
+        "subprocess",
         "urllib.request",
         "encodings.idna",
         "ollamad.settings",

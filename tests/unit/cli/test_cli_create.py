@@ -8,10 +8,6 @@ from pathlib import Path
 import pytest
 from scripted_server import Answer, Cli, Script, error, stream
 
-from ollamad.cli.create import EventProgress, digest_label
-from ollamad.cli.progress import Display
-from ollamad.wire import Progress
-
 OLD_SERVER = "path or Modelfile are required"
 
 
@@ -130,28 +126,3 @@ def test_errors_of_the_server(
     (tmp_path / "Modelfile").write_text("FROM a\n")
     server.on("POST /api/create", error(400, text))
     assert cli("create", "m").err.splitlines()[-1] == f"Error: {message}"
-
-
-def test_progress_has_a_bar_for_each_digest(capsys: pytest.CaptureFixture[str]) -> None:
-    digest = "sha256:667b0c1932bcaaaa"
-    digest += "a" * 48
-    with Display() as display:
-        progress = EventProgress(display, lambda: 0)
-        for event in (
-            Progress(status="one"),
-            Progress(status="one"),
-            Progress(status="", digest=digest, total=10, completed=5),
-            Progress(status="", digest=digest, total=10, completed=10),
-            Progress(status="two"),
-        ):
-            progress.show(event)
-        progress.end()
-    lines = capsys.readouterr().err.splitlines()
-    # Without a terminal each line is written when it is final.
-    assert [lines[0], lines[2]] == ["one ", "two "]
-    assert lines[1].startswith("pulling 667b0c1932bc... 100% ▕")
-
-
-def test_short_digests_are_shown_whole() -> None:
-    assert digest_label("sha256:abc123456789def") == "abc123456789"
-    assert digest_label("sha256:abc") == "sha256:abc"

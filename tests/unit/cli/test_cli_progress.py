@@ -65,9 +65,9 @@ def test_a_spinner_turns_until_it_is_stopped() -> None:
 
 
 def test_frames() -> None:
-    assert frame(["a"], 0) == "\x1b[?2026h\x1b[?25l\x1b[1Ga\x1b[K\x1b[?25h\x1b[?2026l"
+    assert frame(["a"], 0) == "\x1b[?2026h\x1b[?25l\x1b[1Ga\x1b[K\x1b[1G\x1b[?25h\x1b[?2026l"
     assert frame(["a", "b"], 2) == (
-        "\x1b[?2026h\x1b[?25l\x1b[A\x1b[1Ga\x1b[K\nb\x1b[K\x1b[?25h\x1b[?2026l"
+        "\x1b[?2026h\x1b[?25l\x1b[A\x1b[1Ga\x1b[K\nb\x1b[K\x1b[1G\x1b[?25h\x1b[?2026l"
     )
     assert erased(2) == "\x1b[2K\x1b[1G\x1b[A\x1b[2K\x1b[1G\x1b[?25h"
 
@@ -81,7 +81,7 @@ def test_a_display_leaves_its_final_lines() -> None:
     terminal = Terminal()
     with Display(stream=terminal) as display:
         display.spin("one")
-    assert terminal.getvalue().endswith("\x1b[1Gone \x1b[K\x1b[?25h\x1b[?2026l\n")
+    assert terminal.getvalue().endswith("\x1b[1Gone \x1b[K\x1b[1G\x1b[?25h\x1b[?2026l\n")
     display.end()
     assert terminal.getvalue().endswith("\x1b[?2026l\n")
 

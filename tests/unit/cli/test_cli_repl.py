@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import select
@@ -16,14 +17,15 @@ from typing import Any
 import pytest
 from scripted_server import Answer, Request, Script, error, ok, stream
 
+from ollamad.cli.answers import decode
 from ollamad.cli.chatting import Wishes
 from ollamad.cli.client import Client
 from ollamad.cli.errors import ServerError
 from ollamad.cli.repl.history import History
-from ollamad.cli.repl.loop import repl, replay
-from ollamad.cli.repl.session import LoadedModel, Session, is_cloud
+from ollamad.cli.repl.loop import converse, repl, replay
+from ollamad.cli.repl.session import LoadedModel, Session
 from ollamad.host import parse_host
-from ollamad.wire import Message
+from ollamad.wire import Message, ShowResponse
 
 SHOWN: dict[str, Any] = {"details": {}, "model_info": {}, "capabilities": ["completion"]}
 MISSING = error(404, "model 'x' not found")
@@ -65,6 +67,9 @@ class Talk:
         repl(self.session, self.history, self.user)
         out, self.err = self._capsys.readouterr()
         return out.removesuffix("\n")
+
+    def read_err(self) -> str:
+        return self._capsys.readouterr().err
 
     def chats(self) -> list[Any]:
         return [r.json for r in self.server.sent("POST /api/chat")]
@@ -412,9 +417,23 @@ def test_replay(talk: Talk, capsys: pytest.CaptureFixture[str]) -> None:
     assert talk.session.messages == []
 
 
-def test_names_of_cloud_models() -> None:
-    assert all(map(is_cloud, ("x:cloud", "x:latest-cloud", "x:CLOUD", "ns/x:20b-cloud")))
-    assert not any(map(is_cloud, ("test", "test:latest", "host:1/x", "my-cloud-model")))
+@pytest.mark.parametrize("command", ["run", "load"])
+def test_a_conversation_with_the_cloud_says_where_the_model_is(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shown = {**SHOWN, "remote_host": "https://ollama.com:443", "remote_model": "gpt-oss:120b"}
+    talk.server.on("POST /api/show", ok(shown))
+    talk.server.on("POST /api/me", ok({"name": "me"}))
+    if command == "load":
+        assert talk.say("/load x:cloud") == "Loading model 'x:cloud'\n"
+        err = talk.err
+    else:
+        monkeypatch.setattr("ollamad.cli.repl.loop.TerminalReader", lambda _: User(()))
+        converse(talk.client, "x:cloud", decode(ShowResponse, json.dumps(shown).encode()), Wishes())
+        err = talk.read_err()
+    assert err == "Connecting to 'gpt-oss:120b' on 'ollama.com' ⚡\n"
+    assert talk.server.sent("POST /api/generate") == []
 
 
 def test_a_conversation_on_a_terminal(server: Script, tmp_path: Path) -> None:

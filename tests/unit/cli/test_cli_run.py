@@ -162,14 +162,11 @@ def test_errors(cli: Cli, model: Script, answer: Answer, out: str, message: str)
     assert cli("run", "m", "hi") == (1, out, f"Error: {message}\n")
 
 
-def test_a_bad_name_and_a_missing_model(cli: Cli, server: Script) -> None:
-    server.on("POST /api/show", error(400, "invalid model name"))
-    assert cli("run", "bad name!", "hi").err == "Error: invalid model name\n"
-    server.on("POST /api/show", error(404, "model 'x' not found"))
-    assert cli("run", "x", "hi").err == (
-        "Error: model 'x' not found (pulling models from a registry is not available in ollamad "
-        "yet)\n"
-    )
+@pytest.mark.parametrize("status", [400, 403, 500])
+def test_only_a_missing_model_is_pulled(cli: Cli, server: Script, status: int) -> None:
+    server.on("POST /api/show", error(status, "invalid model name"))
+    assert cli("run", "bad name!", "hi") == (1, "", "Error: invalid model name\n")
+    assert not server.sent("POST /api/pull")
 
 
 @pytest.mark.parametrize("route", ["POST /api/show", "POST /api/generate"])
@@ -182,6 +179,40 @@ def test_who_is_not_signed_in_is_told_how(cli: Cli, model: Script, route: str) -
         "If your browser did not open, navigate to:\n    https://example.com/x\n\n",
         "",
     )
+
+
+# --- cloud models ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("listed", [{"name": "gpt-oss:20b-cloud"}, {"model": "GPT-OSS:20b:cloud"}])
+def test_a_listed_cloud_model_is_not_pulled(cli: Cli, model: Script, listed: object) -> None:
+    model.on("GET /api/tags", ok({"models": [{"name": "other"}, listed]}))
+    assert cli("run", "gpt-oss:20b:cloud", "hi") == (0, "ab\n\n", "")
+    assert not model.sent("POST /api/pull")
+    assert model.sent("POST /api/generate")[0].json["model"] == "gpt-oss:20b:cloud"
+
+
+@pytest.mark.parametrize(
+    "answer", [stream({"status": "success"}), stream({"error": "boom"}), error(500, "boom")]
+)
+def test_an_unlisted_cloud_model_is_pulled_silently(
+    cli: Cli, model: Script, answer: Answer
+) -> None:
+    model.on("GET /api/tags", ok({"models": []}))
+    model.on("POST /api/pull", answer)
+    assert cli("run", "gpt-oss:20b:cloud", "hi") == (0, "ab\n\n", "")
+    assert [r.json["model"] for r in model.sent("POST /api/pull")] == ["gpt-oss:20b-cloud"]
+
+
+def test_a_cloud_model_runs_where_nothing_can_be_listed(cli: Cli, model: Script) -> None:
+    model.on("GET /api/tags", error(500, "boom"))
+    assert cli("run", "x:cloud", "hi") == (0, "ab\n\n", "")
+    assert not model.sent("POST /api/pull")
+
+
+def test_models_of_this_machine_are_not_looked_up(cli: Cli, model: Script) -> None:
+    cli("run", "my-cloud-model", "hi")
+    assert [r.path for r in model.requests] == ["/", "/api/show", "/api/generate"]
 
 
 @pytest.fixture
