@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -285,13 +286,8 @@ def test_headers_are_read_once(store: Store, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def prepared(store: Store) -> Any:
-    services = Services(
-        settings=Settings.from_environ({"HOME": "/home/user"}),
-        models=catalog(store),
-        scheduler=None,  # type: ignore[arg-type] # not asked
-        defaults=Defaults(context_length=0, tier=4096),
-    )
-    return services.prepare(read(store), None)[0]
+    services: Any = SimpleNamespace(defaults=Defaults(context_length=0, tier=4096))
+    return Services.prepare(services, read(store), None)[0]
 
 
 def test_what_the_scheduler_is_asked_for(store: Store) -> None:
