@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 from ollamad.errors import OllamadError
@@ -20,14 +20,16 @@ class BadProxy(OllamadError):
     """A proxy variable that names no proxy. The text shows no password."""
 
 
-class Proxy(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Proxy:
     """``scheme`` is one of `PORTS`; ``username`` and ``password`` are decoded, None when absent."""
 
     scheme: str
     host: str
     port: int
     username: str | None = None
-    password: str | None = None
+    #: Never shown.
+    password: str | None = field(default=None, repr=False)
 
 
 def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str]) -> Proxy | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import zlib
-from contextlib import aclosing
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import TYPE_CHECKING, cast
 
 import trio
 
@@ -65,6 +66,13 @@ async def discard(response: httpx.Response) -> None:
             await response.aclose()
 
 
+def raw_pieces(
+    response: httpx.Response,
+) -> AbstractAsyncContextManager[AsyncGenerator[bytes, None]]:
+    """The body as it comes; ``async with`` ends the reading in order wherever it is left."""
+    return aclosing(cast("AsyncGenerator[bytes, None]", response.aiter_raw()))
+
+
 async def gunzip(data: bytes, limit: int) -> bytes:
     """Decompress at most ``limit`` bytes. Raises TooLong, BodyCut, RegistryError."""
     decoded = bytearray()
@@ -90,7 +98,7 @@ async def gunzip(data: bytes, limit: int) -> bytes:
 
 async def _read_raw(response: httpx.Response, limit: int, stall: float) -> bytes:
     body = bytearray()
-    async with aclosing(response.aiter_raw()) as pieces:
+    async with raw_pieces(response) as pieces:
         while True:
             with trio.move_on_after(stall) as waiting:
                 piece = await anext(pieces, None)

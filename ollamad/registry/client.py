@@ -309,7 +309,7 @@ class Session:
                 return response, url
             await discard(response)
             url = found
-        raise RegistryError(f"maximum redirects exceeded ({MOST_REQUESTS}) for directURL")
+        raise TransportError(f"maximum redirects exceeded ({MOST_REQUESTS}) for directURL")
 
     async def _send(
         self,

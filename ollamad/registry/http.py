@@ -10,7 +10,7 @@ import importlib
 import logging
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeAlias, cast
 
 import trio
 
@@ -30,6 +30,7 @@ Content: TypeAlias = bytes | AsyncIterable[bytes]
 Headers: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 
 CONNECT_TIMEOUT = 30.0
+_SWEEPING = 30.0
 #: Key of ``httpx.Response.extensions``: the `AddressScope` of who answered; missing behind a proxy.
 SCOPE = "ollamad.scope"
 
@@ -59,6 +60,9 @@ class Transport(Protocol):
 
     async def send(self, request: Outgoing) -> httpx.Response:
         """The answer, its body still to be read. Raises TransportError and AddressRefused."""
+
+    async def sweep(self) -> None:
+        """Close connections that were kept for too long."""
 
     async def aclose(self) -> None:
         """Close what is open."""
@@ -93,6 +97,13 @@ class Http:
             with trio.CancelScope(shield=True):
                 await self._transport.aclose()
             self._transport = None
+
+    async def sweep(self) -> NoReturn:
+        """A task for the daemon's life: what was kept and not used again is closed in time."""
+        while True:
+            await trio.sleep(_SWEEPING)
+            if self._transport is not None:
+                await self._transport.sweep()
 
     async def send(
         self,

@@ -120,6 +120,9 @@ class Script:
         """The requests with this method and this text in their URL."""
         return [s for s in self.requests if method in ("", s.method) and part in s.url]
 
+    async def sweep(self) -> None:
+        pass
+
     async def aclose(self) -> None:
         pass
 
