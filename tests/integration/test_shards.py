@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 from support.daemon import Daemon, eventually, running
 from support.models import smollm2
+from support.registry import serving
 from support.split_gguf import split_gguf
+from support.transfers import manifest_file, remove, succeed
 
+from ollamad.store.digests import blob_filename
 from ollamad.store.manifest import (
     MEDIA_MODEL,
     Layer,
@@ -169,3 +172,54 @@ def test_deleting_it_leaves_nothing_and_ends_its_runner(tmp_path: Path, shards: 
         eventually(lambda: not loaded(daemon), what="the runner of a deleted model ends")
         blobs = {path.name for path in (daemon.models / "blobs").iterdir()}
         assert not {digest(shard) for shard in shards} & blobs
+
+
+def test_from_a_registry_and_back(tmp_path: Path, shards: list[Path], daemon: Daemon) -> None:
+    """Served as hf.co does it: one layer a shard, in the manifest of somebody else."""
+    config = b'{"model_format":"gguf","model_family":"llama","architecture":"amd64","os":"linux"}'
+    layers = [(MEDIA_MODEL, shard.read_bytes()) for shard in shards]
+    template = [layer for layer in whole_layers(daemon) if layer[0] != MEDIA_MODEL]
+    with serving(tmp_path) as registry, running(tmp_path / "home") as puller:
+        manifest = registry.put_model("acme/split", [*layers, *template], config=config)
+        name = f"{registry.host}/acme/split"
+        succeed(puller, "pull", name)
+        assert manifest_file(puller, registry.host, "acme/split").read_bytes() == manifest
+        expected = generated(daemon, "whole")["response"]
+        assert generated(puller, name)["response"] == expected
+
+        # A shard is lost: the error says which, and a pull brings back that one alone.
+        first, lost = (puller.models / "blobs" / digest(shard) for shard in shards[:2])
+        kept = first.stat().st_ino
+        lost.unlink()
+        lacking = (
+            404,
+            f"model '{name}:latest' is incomplete: shard 2 of 3 is missing, "
+            f"try `ollama pull {name}:latest`",
+        )
+        # What others do to the files of a loaded model is seen a second later.
+        eventually(
+            lambda: failure(puller, "/api/show", {"model": name}) == lacking, what="it is missed"
+        )
+        assert failure(puller, "/api/generate", {"model": name, "prompt": "x"}) == lacking
+        succeed(puller, "pull", name)
+        assert lost.stat().st_size == shards[1].stat().st_size
+        assert first.stat().st_ino == kept
+        assert generated(puller, name)["response"] == expected
+
+        # Under another name it goes to the registry as it came.
+        copied = f"{registry.host}/other/split"
+        puller.post("/api/copy", {"source": name, "destination": copied})
+        succeed(puller, "push", copied)
+        assert registry.get_manifest("other/split") == manifest
+        remove(puller, name, copied)
+        assert not list((puller.models / "blobs").iterdir())
+        succeed(puller, "pull", copied)
+        assert generated(puller, copied)["response"] == expected
+
+
+def whole_layers(daemon: Daemon) -> list[tuple[str, bytes]]:
+    manifest = parse_manifest(manifest_path(daemon, "whole").read_bytes())
+    return [
+        (layer.media_type, (daemon.models / "blobs" / blob_filename(layer.digest)).read_bytes())
+        for layer in manifest.layers
+    ]
