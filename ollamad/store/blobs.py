@@ -3,7 +3,7 @@
 What keeps deletions and running operations apart: an operation names the blobs that it counts on
 (``InUse``) before it looks whether they exist; a deletion asks for each blob whether somebody
 counts on it and marks it while it removes it. Both decisions are made under one short lock, which
-is never held over a disk access.
+is never held over a disk access. Between processes, ``StoreLock`` does the same for all blobs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import secrets
 import stat
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ from types import TracebackType
 from ollamad.errors import BadRequest, quoted
 from ollamad.store.digests import blob_filename, digest_of_filename, from_hex
 from ollamad.store.durable import make_directories, sync_directory, write_all
+from ollamad.store.locks import StoreLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +42,22 @@ class BlobResult:
 
 
 class Blobs:
-    """The blobs directory. Safe to use from several threads."""
+    """The blobs directory. Safe to use from several threads.
 
-    def __init__(self, directory: Path) -> None:
+    ``lock`` is shared while anybody counts on a blob or writes one. Who removes blobs must have it
+    alone.
+    """
+
+    def __init__(self, directory: Path, lock: StoreLock) -> None:
         self.directory = directory
+        self._lock = lock
         #: Called with digests that a deletion had to spare and that nobody counts on any more.
         self.on_spared: Callable[[list[str]], None] | None = None
 
         self._changed = threading.Condition()
-        # All three hold file names and are touched only under ``_changed``.
+        # All four hold file names and are touched only under ``_changed``.
         self._users: Counter[str] = Counter()
+        self._being_written: set[str] = set()
         self._being_removed: set[str] = set()
         self._spared: set[str] = set()
 
@@ -59,7 +67,11 @@ class Blobs:
 
     def has(self, digest: str) -> bool:
         """Whether the blob exists as a file, links followed. Raises BadRequest."""
-        return _regular_size(self.path(digest)) is not None
+        return self.size(digest) is not None
+
+    def size(self, digest: str) -> int | None:
+        """Bytes of the blob, None when it does not exist as a file. Raises BadRequest."""
+        return _regular_size(self.path(digest))
 
     def touch(self, digest: str) -> None:
         """Set the blob's times to now, which keeps it from being pruned for an hour.
@@ -95,27 +107,79 @@ class Blobs:
         """
         removed = []
         for filename in dict.fromkeys(blob_filename(digest) for digest in digests):
-            with self._changed:
-                if self._users[filename]:
-                    self._spared.add(filename)
+            with self.removing(filename, later=True) as free:
+                if not free:
                     continue
+                try:
+                    (self.directory / filename).unlink()
+                    removed.append(filename)
+                except FileNotFoundError:
+                    pass
+        return [digest for name in removed if (digest := digest_of_filename(name))]
+
+    @contextmanager
+    def removing(self, filename: str, *, later: bool = False) -> Iterator[bool]:
+        """Whether nobody here counts on the blob, or writes the file, of that name.
+
+        Then nobody can while the block lasts: who wants to waits. With ``later`` a blob in use is
+        remembered as spared.
+        """
+        with self._changed:
+            in_use = filename in self._users
+            free = not in_use and filename not in self._being_written
+            if free:
                 self._being_removed.add(filename)
-            try:
-                (self.directory / filename).unlink()
-                removed.append(filename)
-            except FileNotFoundError:
-                pass
-            finally:
+            elif in_use and later:
+                self._spared.add(filename)
+        try:
+            yield free
+        finally:
+            if free:
                 with self._changed:
                     self._being_removed.discard(filename)
                     self._changed.notify_all()
-        return [digest for name in removed if (digest := digest_of_filename(name))]
 
     def _acquire(self, filename: str) -> None:
+        self._lock.share()
         with self._changed:
             while filename in self._being_removed:
                 self._changed.wait()
             self._users[filename] += 1
+
+    def _begin_writing(self) -> tuple[int, Path]:
+        """A new temporary file, open, and its path; `_end_writing` follows."""
+        self._lock.share()
+        try:
+            while True:
+                # Too short to be a digest, on purpose: prune removes it, and nothing serves it.
+                path = self.directory / f"sha256-{secrets.randbelow(10**12)}"
+                descriptor = self._created(path)
+                if descriptor is not None:
+                    return descriptor, path
+        except BaseException:
+            self._lock.unshare()
+            raise
+
+    def _created(self, path: Path) -> int | None:
+        """A descriptor of the new file, which from before it exists counts as being written."""
+        with self._changed:
+            if path.name in self._being_written:
+                return None
+            self._being_written.add(path.name)
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            return os.open(path, flags, 0o600)
+        except BaseException as error:
+            with self._changed:
+                self._being_written.discard(path.name)
+            if isinstance(error, FileExistsError):
+                return None
+            raise
+
+    def _end_writing(self, filename: str) -> None:
+        with self._changed:
+            self._being_written.discard(filename)
+        self._lock.unshare()
 
     def _release(self, filenames: set[str]) -> list[str]:
         """Give up ``filenames``; the digests among them that were spared and are now free."""
@@ -128,6 +192,8 @@ class Blobs:
                     if filename in self._spared:
                         self._spared.discard(filename)
                         free.append(filename)
+        for _ in filenames:
+            self._lock.unshare()
         return [digest for name in free if (digest := digest_of_filename(name))]
 
 
@@ -184,7 +250,7 @@ class BlobWriter:
         self._in_use = in_use
         self._hash = hashlib.sha256()
         self.size = 0
-        self._descriptor, self.path = _new_temporary(blobs.directory)
+        self._descriptor, self.path = blobs._begin_writing()
         self._open = True
         self._finished = False  # renamed or removed: the path may by now be another's
 
@@ -222,16 +288,22 @@ class BlobWriter:
         self._close()
         os.utime(self.path)
         self.path.replace(target)
-        self._finished = True
+        self._finish()
         sync_directory(target.parent)
         return True
 
     def abort(self) -> None:
         """Remove what was written; nothing happens after a commit or another abort."""
         if not self._finished:
-            self._finished = True
-            self._close()
-            self.path.unlink(missing_ok=True)
+            try:
+                self._close()
+                self.path.unlink(missing_ok=True)
+            finally:
+                self._finish()
+
+    def _finish(self) -> None:
+        self._finished = True
+        self._blobs._end_writing(self.path.name)
 
     def _close(self) -> None:
         if self._open:
@@ -265,14 +337,3 @@ def _touched(path: Path) -> bool:
     except FileNotFoundError:  # another process has just removed it
         return False
     return True
-
-
-def _new_temporary(directory: Path) -> tuple[int, Path]:
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    while True:
-        # Too short to be a digest, on purpose: prune removes it, and nothing serves it.
-        path = directory / f"sha256-{secrets.randbelow(10**12)}"
-        try:
-            return os.open(path, flags, 0o600), path
-        except FileExistsError:
-            continue

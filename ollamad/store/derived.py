@@ -37,7 +37,9 @@ from ollamad.units import human_bytes
 logger = logging.getLogger(__name__)
 
 _TEXT, _MMPROJ, _NOTE = "text.gguf", "mmproj.gguf", "json"
-_LOCK, _TEMPORARY = ".lock", ".tmp"
+#: Of whoever makes files, in any process. Stays.
+LOCK = ".lock"
+_TEMPORARY = ".tmp"
 
 #: Room for what else is written meanwhile, and what has to be left on the disk (5.4), in bytes.
 _SPARE = 64 << 20
@@ -169,9 +171,15 @@ class Derived:
         except OSError as error:  # a start must not fail for it
             logger.warning("failed to clean up error=%s", os_error_text("clean", error))
 
-    def _clean(self, entries: list[Path], now_ns: int) -> None:
+    @contextmanager
+    def idle(self) -> Iterator[bool]:
+        """Whether nobody, in any process, makes files; nobody does while it lasts."""
         with self._lock_file() as lock:
-            if not _locked(lock):
+            yield _locked(lock)
+
+    def _clean(self, entries: list[Path], now_ns: int) -> None:
+        with self.idle() as idle:
+            if not idle:
                 return
             for path in entries:
                 blob, _, rest = path.name.partition(".")
@@ -342,7 +350,7 @@ class Derived:
 
     @contextmanager
     def _lock_file(self) -> Iterator[int]:
-        descriptor = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             yield descriptor
         finally:

@@ -61,13 +61,15 @@ class ManifestFiles:
         """All manifests that can be read, ordered by path; the others are logged once each."""
         return self._all(self._log)
 
-    def all_strict(self) -> list[tuple[Name, StoredManifest]]:
-        """All manifests. Raises ManifestError or OSError at the first that cannot be read."""
+    def all_and_problems(self) -> tuple[list[tuple[Name, StoredManifest]], list[tuple[str, str]]]:
+        """All manifests that can be read, and of each other file its path and what is wrong."""
+        problems: list[tuple[str, str]] = []
 
-        def fail(path: str, problem: ManifestError | OSError) -> None:
-            raise problem
+        def note(path: str, problem: ManifestError | OSError) -> None:
+            text = os_error_text("open", problem) if isinstance(problem, OSError) else str(problem)
+            problems.append((path, text))
 
-        return self._all(fail)
+        return self._all(note), problems
 
     def all_countable(self) -> list[tuple[Name, StoredManifest]]:
         """As ``all``, for finding what is unreferenced. Raises OSError where files are unreadable.

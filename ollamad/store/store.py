@@ -1,7 +1,7 @@
 """The model directory: one object through which everything else reads and changes it.
 
 All methods are synchronous and may block on the disk: call them in worker threads. Manifests change
-one at a time, under one lock; blobs follow the rules of ``blobs``.
+one at a time, under one lock; blobs follow the rules of ``blobs``, between processes of ``locks``.
 """
 
 from __future__ import annotations
@@ -11,18 +11,23 @@ import errno
 import logging
 import os
 import secrets
+import shutil
 import stat
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from ollamad.gguf.derive.registry import VERSION
 from ollamad.store.blobs import Blobs, BlobWriter, InUse
 from ollamad.store.derived import Derived
 from ollamad.store.digests import blob_filename, is_digest
 from ollamad.store.durable import make_directories, sync_directory, write_all
-from ollamad.store.errors import ManifestError, StoreError, os_error_text
+from ollamad.store.errors import StoreError, os_error_text
+from ollamad.store.locks import lock_of
 from ollamad.store.maintenance import (
-    prune_blobs,
+    Outcome,
+    Remover,
+    look,
     prune_directories,
     remove_leftovers,
     rename_old_blobs,
@@ -36,21 +41,40 @@ from ollamad.store.manifest import (
 )
 from ollamad.store.manifest_files import TEMPORARY_PREFIX, ManifestFiles
 from ollamad.store.names import Name, existing_spelling
+from ollamad.store.partials import Partial
+from ollamad.store.usage import (
+    GRACE_NS,
+    KINDS,
+    Contents,
+    Item,
+    Kept,
+    Kind,
+    ModelFiles,
+    Usage,
+    decide,
+    files_of,
+    measure,
+    unneeded,
+)
 
 logger = logging.getLogger(__name__)
+
+_DERIVED_VERSION = f"v{VERSION}"
+_ANOTHER = "another process uses the model directory"
 
 
 class Store:
     """A model directory (registry-and-store 2). Safe to use from several threads.
 
     ``root`` is the models directory; ``prune`` is false when ``OLLAMA_NOPRUNE`` is set and then
-    nothing is removed but by ``delete``.
+    nothing is removed but by ``delete`` and ``prune_now``.
     """
 
     def __init__(self, root: Path, *, prune: bool = True) -> None:
         self.root = root
         self.prune = prune
-        self._blobs = Blobs(root / "blobs")
+        self._lock = lock_of(root)
+        self._blobs = Blobs(root / "blobs", self._lock)
         self._blobs.on_spared = self._remove_spared
         self._manifests = ManifestFiles(root / "manifests")
         #: What was made from blobs for llama.cpp. It goes with them.
@@ -112,9 +136,11 @@ class Store:
         Both names resolved. The same name twice is fine even if it is not stored. Raises
         FileNotFoundError when ``source`` is not stored, before anything is created.
         """
-        with self._changing:
-            if self._manifests.path(source) == self._manifests.path(destination):
-                return
+        if self._manifests.path(source) == self._manifests.path(destination):
+            return
+        self._manifests.read_raw(source)  # whose error comes before anything is created
+        # Until the second name is there, no other process may take the first one's blobs away.
+        with self._lock.shared(), self._changing:
             self._install(destination, self._manifests.read_raw(source), 0o666)
 
     def delete(self, name: Name) -> None:
@@ -185,6 +211,19 @@ class Store:
         """Whether the blob is stored. Raises BadRequest ``invalid digest format``."""
         return self._blobs.has(digest)
 
+    def blob_size(self, digest: str) -> int | None:
+        """Bytes of the stored blob, None when it is not stored. Raises BadRequest."""
+        return self._blobs.size(digest)
+
+    def partial(self, digest: str) -> Partial:
+        """The files of the blob while it is arriving. Raises BadRequest."""
+        return Partial(self._blobs.path(digest))
+
+    def free_bytes(self) -> int:
+        """Room for blobs on the disk, as far as it is ours to use. Raises StoreError, OSError."""
+        make_directories(self._blobs.directory)
+        return shutil.disk_usage(self._blobs.directory).free
+
     def touch_blob(self, digest: str) -> None:
         """Protect the blob from pruning for an hour. Raises BadRequest, FileNotFoundError."""
         self._blobs.touch(digest)
@@ -204,10 +243,14 @@ class Store:
     def remove_unreferenced(self, digests: Iterable[str]) -> list[str]:
         """Remove those of ``digests`` that no manifest names and no operation uses; returns them.
 
-        Missing blobs and invalid digests are passed over. Raises OSError when a removal fails, or
-        when a manifest could not be opened and so nobody knows what it needs.
+        Missing blobs and invalid digests are passed over. None is removed while an operation of
+        another process counts on blobs: a later prune removes them. Raises OSError when a removal
+        fails, or when a manifest could not be opened and so nobody knows what it needs.
         """
-        with self._changing:
+        with self._changing, self._lock.alone() as alone:
+            if not alone:
+                logger.warning("blobs that are not needed stay until they are pruned: %s", _ANOTHER)
+                return []
             referenced = self._referenced(self._manifests.all_countable())
             removed = self._blobs.remove(
                 digest
@@ -229,13 +272,10 @@ class Store:
             logger.warning("failed to remove blobs error=%s", os_error_text("remove", error))
 
     @staticmethod
-    def _referenced(manifests: list[tuple[Name, StoredManifest]]) -> set[str]:
-        return {
-            blob_filename(digest)
-            for _, stored in manifests
-            for digest in stored.manifest.references()
-            if is_digest(digest)
-        }
+    def _referenced(manifests: list[tuple[Name, StoredManifest]]) -> frozenset[str]:
+        return files_of(
+            digest for _, stored in manifests for digest in stored.manifest.references()
+        )
 
     # --- start --------------------------------------------------------------------------------
 
@@ -261,20 +301,91 @@ class Store:
 
     def _prune(self, now_ns: int) -> None:
         remove_leftovers(self._manifests.directory, now_ns)
-        try:
-            manifests = self._manifests.all_strict()
-        except (ManifestError, OSError) as error:
-            logger.warning(
-                "corrupt manifests detected, skipping prune operation.  "
-                "Re-pull or delete to clear error=%s",
-                error,
-            )
-            return
-        referenced = self._referenced(manifests)
-        total, removed = prune_blobs(self._blobs.directory, referenced, now_ns)
+        with self._lock.alone() as alone:
+            if not alone:
+                logger.warning("skipping prune operation: %s", _ANOTHER)
+                return
+            manifests, problems = self._manifests.all_and_problems()
+            if problems:
+                logger.warning(
+                    "corrupt manifests detected, skipping prune operation.  "
+                    "Re-pull or delete to clear path=%s error=%s",
+                    *problems[0],
+                )
+                return
+            contents = look(self.root)
+            items = self._unneeded(contents, manifests)
+            kinds: tuple[Kind, ...] = ("blob", "partial", "temporary")
+            old, _ = decide(items, kinds=kinds, now_ns=now_ns, least_age_ns=GRACE_NS)
+            removed = self._remover(dry_run=False).remove(old).removed
+        total = sum(
+            is_digest(entry.name) and now_ns - entry.modified_ns >= GRACE_NS
+            for entry in contents.blobs
+        )
         logger.info("total blobs: %d", total)
-        logger.info("total unused blobs removed: %d", removed)
+        logger.info("total unused blobs removed: %d", sum(item.kind == "blob" for item in removed))
         prune_directories(self._manifests.directory)
+
+    # --- care ---------------------------------------------------------------------------------
+
+    def prune_now(
+        self,
+        now_ns: int,
+        *,
+        kinds: Collection[Kind] = KINDS,
+        least_age_ns: int = GRACE_NS,
+        dry_run: bool = False,
+    ) -> Outcome:
+        """Remove what no model needs and nobody uses, even where pruning is off.
+
+        ``now_ns``: since the epoch. Of ``kinds`` (``usage``) what has not changed for
+        ``least_age_ns``; younger files may belong to Ollama, which knows none of our locks. With
+        ``dry_run`` nothing is removed. Raises StoreError (409) while a manifest cannot be read:
+        nobody knows what it needs; OSError when a directory cannot be read.
+        """
+        with self._changing, self._lock.alone() as alone:
+            manifests, problems = self._manifests.all_and_problems()
+            if problems:
+                path, problem = problems[0]
+                raise StoreError(
+                    f"nothing is pruned while a manifest cannot be read: {_about(path, problem)}; "
+                    "pull its model again, or remove this file",
+                    status=409,
+                )
+            items = self._unneeded(look(self.root), manifests)
+            old, kept = decide(items, kinds=kinds, now_ns=now_ns, least_age_ns=least_age_ns)
+            if not alone:
+                return Outcome([], [*kept, *(Kept(item.name, _ANOTHER) for item in old)])
+            removed, failed = self._remover(dry_run=dry_run).remove(old)
+            if not dry_run:
+                prune_directories(self._manifests.directory)
+        return Outcome(removed, [*kept, *failed])
+
+    def usage(self) -> tuple[Usage, list[str]]:
+        """What takes how much room, and which manifests cannot be read, each with its problem.
+
+        Raises OSError when a directory cannot be read.
+        """
+        manifests, problems = self._manifests.all_and_problems()
+        models = [
+            ModelFiles(name.short, stored.digest, files_of(stored.manifest.references()))
+            for name, stored in manifests
+        ]
+        usage = measure(look(self.root), models, version=_DERIVED_VERSION)
+        return usage, [_about(path, problem) for path, problem in problems]
+
+    def _unneeded(
+        self, contents: Contents, manifests: list[tuple[Name, StoredManifest]]
+    ) -> list[Item]:
+        return unneeded(contents, self._referenced(manifests), version=_DERIVED_VERSION)
+
+    def _remover(self, *, dry_run: bool) -> Remover:
+        return Remover(self.root, self._blobs, self.derived, dry_run=dry_run)
+
+
+def _about(path: str, problem: str) -> str:
+    """``problem`` with the path that it is about, once."""
+    return problem if path in problem else f"{path}: {problem}"
 
 
 def _write_new(path: Path, raw: bytes, mode: int) -> None:

@@ -7,6 +7,7 @@ looks at the store as a new daemon would.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import itertools
 import os
@@ -48,6 +49,7 @@ def run_until_call(root: Path, operation: Operation, deadly: int) -> bool:
     if child == 0:
         exit_status = 3
         try:
+            gc.disable()  # stores of earlier deaths would close their files at random moments
             die_before_call(deadly)
             operation(Store(root))
             exit_status = 0
