@@ -223,6 +223,15 @@ class PushRequest(_Body, kw_only=True):
     password: str = ""
 
 
+class PruneRequest(_Body, kw_only=True):
+    """Ours. ``older_than``: a Go duration. Neither ``partials`` nor ``blobs`` means everything."""
+
+    dry_run: bool = False
+    older_than: str = ""
+    partials: bool = False
+    blobs: bool = False
+
+
 # --- answers --------------------------------------------------------------------------------------
 
 
@@ -362,6 +371,63 @@ class Progress(_Body, kw_only=True):
     digest: str = ""
     total: int = 0
     completed: int = 0
+
+
+class PrunedEntry(_Body, kw_only=True):
+    """Something that was removed, or would be. ``size``: its bytes on disk; ``length``: those in
+    its files, more than that for a download that is not complete."""
+
+    name: str
+    kind: Literal["blob", "partial", "temporary", "import", "derived"]
+    size: int
+    length: int
+    modified_at: str
+
+
+class KeptEntry(_Body, kw_only=True):
+    name: str
+    reason: str
+
+
+class PruneResponse(_Body, kw_only=True):
+    """Ours. ``freed``: bytes on disk."""
+
+    entries: list[PrunedEntry]
+    freed: int
+    kept: list[KeptEntry]
+
+
+class DiskAmount(_Body, kw_only=True):
+    """``size``: bytes on disk; ``length``: bytes in the files."""
+
+    number: int
+    size: int
+    length: int
+
+
+class DiskModel(_Body, kw_only=True):
+    """Bytes on disk. ``unique``: those that go with this model alone; ``shared``: the others."""
+
+    name: str
+    digest: str
+    size: int
+    unique: int
+    shared: int
+
+
+class DiskResponse(_Body, kw_only=True):
+    """Ours. ``total`` and ``free`` are of the file system that ``directory`` is on."""
+
+    directory: str
+    total: int
+    free: int
+    models: list[DiskModel]
+    blobs: DiskAmount
+    unreferenced: DiskAmount
+    partials: DiskAmount
+    temporary: DiskAmount
+    derived: DiskAmount
+    unreadable: list[str] = msgspec.field(default_factory=list)
 
 
 class VersionResponse(_Body, kw_only=True):

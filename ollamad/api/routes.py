@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ollamad.api import library, native
+from ollamad.api import account, cloud, library, native, upkeep
 from ollamad.api.context import Context
 from ollamad.api.responses import Response, json_response, text_response
 from ollamad.api.routing import Route
@@ -37,6 +37,14 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/api/push", library.post_push),
     Route("POST", "/api/copy", library.post_copy),
     Route("DELETE", "/api/delete", library.delete_model),
+    Route("POST", "/api/prune", upkeep.post_prune),
+    Route("GET", "/api/disk", upkeep.get_disk),
     Route("HEAD", "/api/blobs/:digest", library.head_blob),
     Route("POST", "/api/blobs/:digest", library.post_blob),
+    Route("POST", "/api/me", account.post_me),
+    Route("POST", "/api/signout", account.sign_out),
+    Route("DELETE", "/api/user/keys/:key", account.sign_out),
+    Route("POST", "/api/experimental/web_search", cloud.post_web_search),
+    Route("POST", "/api/experimental/web_fetch", cloud.post_web_fetch),
+    Route("GET", "/api/experimental/model-recommendations", cloud.get_recommendations),
 )

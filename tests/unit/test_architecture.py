@@ -83,6 +83,9 @@ PURE = (
     "registry.challenge",
     "registry.redirects",
     "registry.signing",
+    "registry.tensor_plan",
+    "registry.upload",
+    "registry.upload_forms",
     "registry.urls",
     "runners.address",
     "runners.command",
@@ -104,6 +107,7 @@ PURE = (
     "store.json_text",
     "store.manifest",
     "store.names",
+    "store.usage",
 )
 #: Of these, those that do not even read a file or the time.
 TIMELESS = (
@@ -133,6 +137,7 @@ TIMELESS = (
     "scheduler.options",
     "scheduler.sizing",
     "store.names",
+    "store.usage",
 )
 
 

@@ -30,6 +30,8 @@ STRUCTS: dict[str, list[type[msgspec.Struct]]] = {
     "POST /api/push": [wire.PushRequest],
     "POST /api/copy": [wire.CopyRequest],
     "DELETE /api/delete": [wire.DeleteRequest],
+    "POST /api/prune": [wire.PruneRequest, wire.PruneResponse, wire.PrunedEntry, wire.KeptEntry],
+    "GET /api/disk": [wire.DiskResponse, wire.DiskModel, wire.DiskAmount],
 }
 #: On the wire, but never filled or read in this version.
 UNSERVED = {
