@@ -279,6 +279,11 @@ class Settings:
         return self.home / ".ollama" / "id_ed25519"
 
     @property
+    def cache(self) -> Path:
+        """Directory of what can be fetched again."""
+        return self.home / ".ollama" / "cache"
+
+    @property
     def cloud_disabled(self) -> bool:
         return self.no_cloud or self.cloud_disabled_by_config
 

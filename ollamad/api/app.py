@@ -27,7 +27,13 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 from ollamad.api.context import Context, Incoming, first_header
 from ollamad.api.guard import Guard, Origins
 from ollamad.api.http1 import EXTENSION
-from ollamad.api.responses import Response, StreamBody, empty_response, error_response
+from ollamad.api.responses import (
+    AnswerCut,
+    Response,
+    StreamBody,
+    empty_response,
+    error_response,
+)
 from ollamad.api.routes import ROUTES
 from ollamad.api.routing import Handler, Match, Redirect, Route, Router, Unrouted
 from ollamad.errors import OllamadError
@@ -223,8 +229,11 @@ class Exchange(TrioASGIHTTPConnection):
                     await send({"type": "http.response.body", "body": body.data, "more_body": True})
             else:
                 self._stream = body if isinstance(body, StreamBody) else None
-                async for item in items:
-                    await send({"type": "http.response.body", "body": item, "more_body": True})
+                try:
+                    async for item in items:
+                        await send({"type": "http.response.body", "body": item, "more_body": True})
+                except AnswerCut:
+                    return  # an answer without an end: the server closes the connection
         await self._send_end(send)
 
     async def _send_end(self, send: Send) -> None:

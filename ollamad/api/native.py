@@ -9,11 +9,22 @@ from typing import Any, TypeVar
 import msgspec
 import trio
 
+from ollamad.api.cloud import forward_request
 from ollamad.api.context import Context
-from ollamad.api.encoding import encode, encode_lines, float32_array, float64_array
+from ollamad.api.encoding import (
+    JSON,
+    NDJSON,
+    encode,
+    encode_lines,
+    float32_array,
+    float64_array,
+)
 from ollamad.api.responses import Response, encoded_response, json_response, stream_response
+from ollamad.errors import OllamadError
 from ollamad.inference import chat, generate
 from ollamad.inference.embed import Embedded, embed, legacy_embedding
+from ollamad.inference.remote import RemoteAnswer
+from ollamad.inference.services import check_top_logprobs
 from ollamad.wire import (
     ChatRequest,
     EmbeddingRequest,
@@ -31,30 +42,49 @@ _FEW_NUMBERS = 1024
 
 async def post_generate(context: Context) -> Response:
     request = await context.decode(GenerateRequest)
+    check_top_logprobs(request.top_logprobs)
+    models = context.services.models
+    cloud_model = models.cloud_model(request.model, when_empty="model '' not found")
+    if cloud_model is not None:
+        return await forward_request(context, request, cloud_model)
     answer = await generate.generate(context.services, request)
     return await _answer(answer, request.stream, generate.whole)
 
 
 async def post_chat(context: Context) -> Response:
     request = await context.decode(ChatRequest)
+    check_top_logprobs(request.top_logprobs)
+    cloud_model = context.services.models.cloud_model(request.model)
+    if cloud_model is not None:
+        return await forward_request(context, request, cloud_model)
     answer = await chat.chat(context.services, request)
     return await _answer(answer, request.stream, chat.whole)
 
 
 async def _answer(
-    answer: E | AsyncGenerator[list[E], None],
+    answer: E | AsyncGenerator[list[E], None] | RemoteAnswer,
     stream: bool | None,
     whole: Callable[[list[E]], E],
 ) -> Response:
     """One object is sent as it is; events are streamed, or put together for ``stream: false``."""
     if isinstance(answer, msgspec.Struct):
         return json_response(answer)
+    if isinstance(answer, RemoteAnswer):
+        # In the form of its stream whatever comes (17.3.4 and 17.3.5).
+        form = JSON if stream is False else NDJSON
+        return await stream_response(
+            answer.events, content_type=form, early_type=form, error_item=_bare_error
+        )
     # Until its first, empty batch an answer fails like any request, whatever its form (7.5).
     await anext(answer)
     if stream is False:
         async with aclosing(answer):
             return json_response(whole([event async for batch in answer for event in batch]))
     return await stream_response(_lines(answer))
+
+
+def _bare_error(error: OllamadError) -> bytes:
+    return encode(error.members)
 
 
 async def _lines(events: AsyncGenerator[list[Any], None]) -> AsyncGenerator[bytes, None]:
@@ -65,6 +95,10 @@ async def _lines(events: AsyncGenerator[list[Any], None]) -> AsyncGenerator[byte
 
 async def post_embed(context: Context) -> Response:
     request = await context.decode(EmbedRequest)
+    models = context.services.models
+    cloud_model = models.cloud_model(request.model, when_empty="model '' not found")
+    if cloud_model is not None:
+        return await forward_request(context, request, cloud_model)
     embedded = await embed(context.services, request)
     if sum(map(len, embedded.vectors)) <= _FEW_NUMBERS:
         return encoded_response(_embeddings(request.model, embedded))
@@ -88,5 +122,8 @@ def _embeddings(model: str, embedded: Embedded) -> bytes:
 
 async def post_embeddings(context: Context) -> Response:
     request = await context.decode(EmbeddingRequest)
+    cloud_model = context.services.models.cloud_model(request.model)
+    if cloud_model is not None:
+        return await forward_request(context, request, cloud_model)
     vector = await legacy_embedding(context.services, request)
     return json_response(EmbeddingResponse(embedding=msgspec.Raw(float64_array(vector))))

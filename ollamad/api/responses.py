@@ -6,7 +6,7 @@ Source: http-api.md 3.2.7, 6 and 7.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from types import TracebackType
 from typing import Any
 
@@ -19,12 +19,14 @@ from ollamad.errors import OllamadError, ServerBusy
 log = logging.getLogger(__name__)
 
 __all__ = [
+    "AnswerCut",
     "Response",
     "StreamBody",
     "empty_response",
     "encoded_response",
     "error_response",
     "json_response",
+    "raw_response",
     "stream_response",
     "text_response",
 ]
@@ -69,23 +71,41 @@ def error_line(error: OllamadError) -> bytes:
     return error_object(error.message) + b"\n"
 
 
+class AnswerCut(Exception):
+    """The body of an answer cannot go on, and its form has no place for an error.
+
+    Raised by the body; the connection is closed without the end of the answer.
+    """
+
+
+def raw_response(status: int, headers: Iterable[tuple[str, str]]) -> Response:
+    """An answer with exactly these headers; its body is put in by the caller."""
+    response = _response(b"", status, "")
+    response.headers.clear()
+    response.headers.extend(headers)
+    response.timeout = None
+    return response
+
+
 async def stream_response(
     items: AsyncGenerator[bytes, None],
     *,
     content_type: str = NDJSON,
+    early_type: str = PLAIN_JSON,
     error_item: ErrorItem = error_line,
 ) -> Response:
     """A stream of ``items``, each sent with one write as soon as it is there.
 
     Waits for the first item: an OllamadError until then becomes a plain answer with its status
-    (7.3), later ones become the last item. ``items`` is closed when the client goes away. It runs
-    in one task from its first item to its last, so it may hold nurseries and cancel scopes open.
+    (7.3) and the content type ``early_type``, later ones become the last item. ``items`` is closed
+    when the client goes away. It runs in one task from its first item to its last, so it may hold
+    nurseries and cancel scopes open.
     """
     try:
         first = await anext(items, None)
     except OllamadError as error:
         await items.aclose()
-        return error_response(error, content_type=PLAIN_JSON)
+        return error_response(error, content_type=early_type)
     response = _response(b"", 200, content_type)
     del response.headers["Content-Length"]
     response.response = StreamBody(first, items, error_item)

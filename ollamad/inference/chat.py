@@ -12,6 +12,7 @@ from ollamad.inference.answer import Answer
 from ollamad.inference.calls import in_order
 from ollamad.inference.parser_choice import ChosenParser, ParserChoice
 from ollamad.inference.prompt import fitted, rendered
+from ollamad.inference.remote import RemoteAnswer, remote_chat
 from ollamad.inference.rendered import (
     Prompt,
     cutting_of,
@@ -46,8 +47,8 @@ log = logging.getLogger(__name__)
 Events = AsyncGenerator[list[ChatResponse], None]
 
 
-async def chat(services: Services, request: ChatRequest) -> ChatResponse | Events:
-    """One object (load, unload, debug), or the events of an answer in batches.
+async def chat(services: Services, request: ChatRequest) -> ChatResponse | Events | RemoteAnswer:
+    """One object (load, unload, debug), the events of an answer in batches, or those of a stub.
 
     The checks come in the contract's order (10.2). The first batch is empty, as that of
     ``generate``. Raises OllamadError.
@@ -59,7 +60,8 @@ async def chat(services: Services, request: ChatRequest) -> ChatResponse | Event
         services.scheduler.expire(model.key)
         return _single(services, request, "unload")
     check_template(model)
-    services.models.refuse_stub(model)
+    if model.is_remote:
+        return await remote_chat(services, request, model)
     think = check_thinking(model, request.model, request.think)
     check_runnable(model)
     require(model, request.model, "chat", tools=bool(request.tools))

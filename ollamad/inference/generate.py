@@ -12,6 +12,7 @@ from ollamad.inference.answer import Answer
 from ollamad.inference.calls import in_order
 from ollamad.inference.parser_choice import ChosenParser, ParserChoice
 from ollamad.inference.prompt import fitted, rendered
+from ollamad.inference.remote import RemoteAnswer, remote_generate
 from ollamad.inference.rendered import (
     Prompt,
     cutting_of,
@@ -45,8 +46,10 @@ log = logging.getLogger(__name__)
 Events = AsyncGenerator[list[GenerateResponse], None]
 
 
-async def generate(services: Services, request: GenerateRequest) -> GenerateResponse | Events:
-    """One object (load, unload, debug), or the events of an answer in batches.
+async def generate(
+    services: Services, request: GenerateRequest
+) -> GenerateResponse | Events | RemoteAnswer:
+    """One object (load, unload, debug), the events of an answer in batches, or those of a stub.
 
     The checks come in the contract's order (9.2). The first batch is empty: it says that the model
     is loaded and the prompt ready, so that an error before it is not one of the run. Raises
@@ -55,7 +58,8 @@ async def generate(services: Services, request: GenerateRequest) -> GenerateResp
     started = time.monotonic_ns()
     check_top_logprobs(request.top_logprobs)
     model = await services.models.find(request.model, when_empty="model '' not found")
-    services.models.refuse_stub(model)
+    if model.is_remote:
+        return await remote_generate(services, request, model)
     if not request.prompt and request.keep_alive == 0:
         services.scheduler.expire(model.key)
         return _single(services, request, "unload")

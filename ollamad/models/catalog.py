@@ -17,9 +17,9 @@ import trio
 from ollamad.errors import (
     BadRequest,
     NotFound,
-    OllamadError,
     model_not_found,
     model_not_found_try_pulling,
+    quoted,
 )
 from ollamad.gguf.errors import GGUFError
 from ollamad.gguf.facts import Facts
@@ -91,6 +91,11 @@ class KnownModel:
     @property
     def messages(self) -> tuple[Message, ...]:
         return self.stored.messages
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is a stub: another server has the weights and runs it."""
+        return self.stored.config.is_remote
 
     @property
     def family(self) -> str:
@@ -232,17 +237,27 @@ class Catalog:
         self._recent: dict[tuple[Name, bool], _Recent] = {}
 
     def name_of(
-        self,
-        requested: str,
-        *,
-        when_empty: str = "model is required",
-        cloud: str = "remote model is unavailable",
+        self, requested: str, *, when_empty: str = "model is required"
     ) -> tuple[Name, Reference]:
-        """The name that a client's text means (http-api.md 4); ``cloud``: what a cloud model lacks.
+        """The name of the stored model that a client's text means (http-api.md 4).
 
-        Raises NotFound or BadRequest for a blank text, BadRequest for two source suffixes and for
-        what is no name, OllamadError for cloud models.
+        Raises NotFound or BadRequest for a blank text, BadRequest for two source suffixes, for what
+        is no name, and for a model of the cloud, which is not in the store.
         """
+        name, reference = self._parsed(requested, when_empty)
+        if reference.source == "cloud":
+            raise BadRequest(f"{quoted(requested)} is a model of the cloud")
+        return name, reference
+
+    def cloud_model(self, requested: str, *, when_empty: str = "model is required") -> str | None:
+        """What the cloud calls the model that is asked for; None for one that is to be looked up.
+
+        Raises as ``name_of``.
+        """
+        _, reference = self._parsed(requested, when_empty)
+        return reference.base if reference.source == "cloud" else None
+
+    def _parsed(self, requested: str, when_empty: str) -> tuple[Name, Reference]:
         if not requested.strip():
             if when_empty.endswith("not found"):
                 raise NotFound(when_empty)
@@ -251,20 +266,7 @@ class Catalog:
         name = Name.parse(reference.base)
         if not name.is_valid:
             raise BadRequest("invalid model name")
-        if reference.source == "cloud":
-            self.refuse_cloud(cloud)
         return name, reference
-
-    def refuse_stub(self, model: KnownModel) -> None:
-        """Raises for a model that another server runs."""
-        if model.stored.config.is_remote:
-            self.refuse_cloud("remote model is unavailable")
-
-    def refuse_cloud(self, operation: str) -> None:
-        """Raises: cloud models are switched off, or (for now) not to be had."""
-        if self._settings.cloud_disabled:
-            raise OllamadError(f"ollama cloud is disabled: {operation}", status=403)
-        raise OllamadError("cloud models are not available in this version", status=501)
 
     async def find(self, requested: str, *, when_empty: str = "model is required") -> KnownModel:
         """The model or stub of a generate or chat request. Raises as ``name_of``, and NotFound."""

@@ -14,7 +14,7 @@ import trio
 from ollamad.cloud_base import CloudBase
 from ollamad.errors import Forbidden, OllamadError, Unauthorized
 from ollamad.registry.addresses import ANY
-from ollamad.registry.bodies import read_body
+from ollamad.registry.bodies import raw_pieces, read_body
 from ollamad.registry.errors import TransportError
 from ollamad.registry.http import Http
 from ollamad.registry.identity import Identity
@@ -48,8 +48,9 @@ class Upstream:
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes, nothing read ahead. Raises TransportError when it breaks off."""
-        async for piece in self._response.aiter_raw():
-            yield piece
+        async with raw_pieces(self._response) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def aclose(self) -> None:
         with trio.CancelScope(shield=True):

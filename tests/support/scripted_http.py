@@ -114,7 +114,9 @@ class Script:
         self._answers[method, url] = list(answers)
 
     def http(self) -> Http:
-        return Http(lambda: self, self.environ)
+        http = Http(lambda: self, self.environ)
+        http._transport = self  # there at once: a clock that jumps does not wait for a thread
+        return http
 
     def asked(self, method: str = "", part: str = "") -> list[Seen]:
         """The requests with this method and this text in their URL."""
