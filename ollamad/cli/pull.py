@@ -112,12 +112,12 @@ def _follow(client: Client, model: str, insecure: bool, verb: Verb, display: Dis
 def _lost(cause: str, verb: Verb, model: str) -> str:
     return (
         f"lost the connection to the server during the pull: {cause}; "
-        f"what was downloaded is kept, 'ollama {verb} {model}' goes on from there"
+        f"'ollama {verb} {model}' goes on from there"
     )
 
 
 def _kept(verb: Verb, model: str) -> str:
-    return f"Interrupted: what was downloaded is kept, 'ollama {verb} {model}' goes on from there"
+    return f"Interrupted: 'ollama {verb} {model}' goes on from here"
 
 
 class _Suggestion:

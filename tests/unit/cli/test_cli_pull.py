@@ -276,7 +276,7 @@ def test_load_can_be_interrupted(server: Script, talk: Terminal) -> None:
     talk.press(b"/load other\r")
     talk.until(rb" 50% ")
     talk.press(b"\x03")
-    talk.until(rb"Interrupted: .*'ollama run other' goes on from there.*>>> ")
+    talk.until(rb"Interrupted: 'ollama run other' goes on from here.*>>> ")
     talk.press(b"hi\r")
     talk.until(rb"hello.*>>> ")
     assert server.sent("POST /api/chat")[0].json["model"] == "m"
@@ -332,7 +332,7 @@ def test_an_interrupt_ends_the_pull_at_once(server: Script, tmp_path: Path) -> N
     left.set()
     bar, note, end = screen(terminal.seen)[-3:]
     assert bar.startswith("pulling 667b0c1932bc:  50% ▕")
-    assert note == ("Interrupted: what was downloaded is kept, 'ollama pull m' goes on from there")
+    assert note == "Interrupted: 'ollama pull m' goes on from here"
     assert end == ""
     assert terminal.seen.count(b"\x1b[?25l") == terminal.seen.count(b"\x1b[?25h")
     assert b"Traceback" not in terminal.seen
