@@ -112,6 +112,7 @@ def test_a_blob_that_is_written_counts(store: Store, commits: bool) -> None:
             blob.commit()
             assert can_remove(store.root)
     assert can_remove(store.root)
+    assert not store._blobs._being_written
 
 
 def test_it_counts_until_the_last_operation_is_over(store: Store) -> None:
@@ -187,6 +188,21 @@ def test_only_one_process_removes_at_a_time(store: Store) -> None:
     with elsewhere(store.root, lambda other: other._lock.alone()):
         store.delete(NAME)
         assert len(blob_files(store)) == 2
+
+
+def test_a_removal_stays_alone_whoever_comes_and_goes_here(store: Store) -> None:
+    store.ensure_directories()
+
+    def share(other: Store) -> bool:
+        other._lock.share()
+        return True
+
+    with store._lock.alone(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(locks, "_SHARE_LIMIT", 0.0)
+        with store.in_use([OTHER]), store._lock.alone() as also:
+            assert also
+        assert "still locks" in in_another_process(store.root, share)
+    assert in_another_process(store.root, share) == "True"
 
 
 def test_a_killed_process_counts_on_nothing(store: Store) -> None:
