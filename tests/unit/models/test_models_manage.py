@@ -95,7 +95,12 @@ def test_delete_reads_cloud_suffixes(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("", "model is required"), ("é", 'name "é" is invalid')]
+    ("name", "text"),
+    [
+        ("", "model is required"),
+        ("é", 'name "é" is invalid'),
+        ('q"\\é', r'name "q\"\\é" is invalid'),
+    ],
 )
 def test_delete_of_no_name(store: Store, name: str, text: str) -> None:
     with pytest.raises(BadRequest) as error:
