@@ -176,6 +176,8 @@ def test_faults_of_the_answer(registry: DockerRegistry, http: httpx.Client) -> N
     drip, proxy = first("drip")
     assert drip.content == DATA
     assert proxy.transferred == len(DATA)
+    crawl, proxy = first("crawl", 0.9999)
+    assert crawl.content == DATA
 
 
 def test_redirects(registry: DockerRegistry, http: httpx.Client) -> None:

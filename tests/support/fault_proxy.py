@@ -23,6 +23,7 @@ busy        429 with ``Retry-After``
 wrong       flips a bit somewhere in the body
 short       an answer that is whole but shorter than what was asked for
 drip        the first bytes one by one, slowly; the rest as fast as it goes
+crawl       a random part of the body, then byte after byte, slowly, to the end
 redirect    307 to the other port of this proxy, where the same faults happen (``second``)
 loop        307 to itself, without end
 =========== ====================================================================================
@@ -54,13 +55,18 @@ HONEST = (
     "busy",
     "short",
     "drip",
+    "crawl",
     "redirect",
 )
 KINDS = (*HONEST, "wrong", "loop")
+_IN_BODY = ("cut", "reset", "wrong", "short", "drip", "crawl")
 
 #: A client that only wants to know where a blob is asks without a Range and leaves with the
 #: headers; what the kernels hold of the body by then is no transfer.
 UNREAD = 512 * 1024
+
+#: In the note of a stall that no client has ended.
+UNNOTICED = "unnoticed"
 
 _BLOB = re.compile(r"/v2/.+/blobs/[^/]+$")
 
@@ -80,7 +86,8 @@ class Plan:
 
     ``kinds`` may name one more often than others. ``methods`` and ``part`` (of the target) choose
     the requests. ``stall_limit`` (seconds) ends a stall that no client has ended; ``drip_bytes``
-    are sent one by one, ``drip_pause`` seconds apart; ``retry_after`` is the header of a 429.
+    are sent one by one, ``drip_pause`` seconds apart (a crawl never gets faster); ``retry_after``
+    is the header of a 429.
     """
 
     seed: int
@@ -147,7 +154,7 @@ class FaultProxy(Gateway):
         fault = plan.draw(*key, self._occurrences[key])
         if fault is None or (fault.kind == "redirect" and self.second is None):
             return None
-        if exchange.method == "HEAD" and fault.kind in ("cut", "reset", "wrong", "short", "drip"):
+        if exchange.method == "HEAD" and fault.kind in _IN_BODY:
             return None  # these need a body
         self.done[fault.kind] += 1
         exchange.seen.note = f"[{fault.kind} {fault.at:.2f}]"
@@ -163,8 +170,7 @@ class FaultProxy(Gateway):
             case "close":
                 await exchange.drop(reset=fault.at > 0.5)
             case "silent":
-                await exchange.gone(self.plan.stall_limit)
-                await exchange.drop()
+                await self._stall(exchange, self.plan)
             case "error":
                 await exchange.answer(fault.status, b"the registry is unwell\n")
             case "busy":
@@ -198,8 +204,11 @@ class FaultProxy(Gateway):
             headers = [h for h in headers if h[0].lower() != "content-length"]
             headers.append(("Content-Length", str(at)))
         await exchange.start(answer.status, headers)
-        if fault.kind == "drip":
-            await self._drip(exchange, answer, plan)
+        if fault.kind in ("drip", "crawl"):
+            crawl = fault.kind == "crawl"
+            await self._drip(
+                exchange, answer, plan, range(at, length) if crawl else range(plan.drip_bytes)
+            )
             return
         async for chunk in _first(answer.body, at):
             await exchange.send(chunk)
@@ -207,19 +216,27 @@ class FaultProxy(Gateway):
             case "short":
                 await exchange.end()
             case "stall":
-                await exchange.gone(plan.stall_limit)
-                await exchange.drop()
+                await self._stall(exchange, plan)
             case kind:
                 await exchange.drop(reset=kind == "reset")
 
-    async def _drip(self, exchange: Exchange, answer: Answer, plan: Plan) -> None:
-        left = plan.drip_bytes
+    async def _stall(self, exchange: Exchange, plan: Plan) -> None:
+        if not await exchange.gone(plan.stall_limit):
+            exchange.seen.note += f" {UNNOTICED}"
+        await exchange.drop()
+
+    async def _drip(self, exchange: Exchange, answer: Answer, plan: Plan, slow: range) -> None:
+        """All of the body, the bytes in ``slow`` one by one."""
+        begin = 0
         async for chunk in answer.body:
-            for at in range(min(left, len(chunk))):
+            end = begin + len(chunk)
+            first, last = (min(max(edge, begin), end) for edge in (slow.start, slow.stop))
+            await exchange.send(chunk[: first - begin])
+            for at in range(first - begin, last - begin):
                 await exchange.send(chunk[at : at + 1])
                 await trio.sleep(plan.drip_pause)
-            await exchange.send(chunk[left:])
-            left = max(0, left - len(chunk))
+            await exchange.send(chunk[last - begin :])
+            begin = end
         await exchange.end()
 
 
