@@ -170,10 +170,17 @@ class Script:
         )
 
     def _next(self, method: str, url: str) -> Any:
-        for (of, pattern), answers in self._answers.items():
-            fits = url.startswith(pattern[:-1]) if pattern.endswith("*") else url == pattern
-            if of == method and fits:
-                return answers.pop(0) if len(answers) > 1 else answers[0]
+        # The very URL before a pattern.
+        found = self._answers.get((method, url)) or next(
+            (
+                answers
+                for (of, pattern), answers in self._answers.items()
+                if of == method and pattern.endswith("*") and url.startswith(pattern[:-1])
+            ),
+            None,
+        )
+        if found:
+            return found.pop(0) if len(found) > 1 else found[0]
         raise AssertionError(f"unexpected request: {method} {url}")
 
 
