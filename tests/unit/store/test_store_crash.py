@@ -180,6 +180,28 @@ def test_killed_at_any_call(tmp_path: Path, prepare: Operation, operation: Opera
         assert seen[0] == before
 
 
+def test_a_download_whose_removal_is_killed_can_be_begun_anew(tmp_path: Path) -> None:
+    """The reference trusts the parts that it finds: they must be the first ones, or none."""
+    blob = "sha256-" + "a" * 64
+
+    def prune(store: Store) -> None:
+        store.prune_now(time.time_ns(), least_age_ns=0)
+
+    lefts = []
+    for deadly in itertools.count(1):
+        store = Store(tmp_path / str(deadly))
+        store.ensure_directories()
+        for suffix in ("", "-0", "-1", "-10", "-2", *(f"-{n}" for n in range(3, 10))):
+            (store.root / f"blobs/{blob}-partial{suffix}").write_text("x")
+        died = run_until_call(store.root, prune, deadly)
+        left = {name.removeprefix(f"{blob}-partial") for name in blob_files(store)}
+        lefts.append(len(left))
+        assert not left or left == {"", *(f"-{n}" for n in range(len(left) - 1))}
+        if not died:
+            break
+    assert set(lefts) == set(range(13))
+
+
 def recovers(root: Path, operation: Operation, after: dict[str, str], *, repeat: bool) -> None:
     """A new daemon cleans up what the crash left, and the same request works."""
     store = Store(root)
