@@ -6,14 +6,18 @@ import stat
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
+    NoEncryption,
+    PrivateFormat,
     PublicFormat,
     load_ssh_private_key,
 )
 
 from ollamad.registry import keys
-from ollamad.registry.keys import ensure_key_pair
+from ollamad.registry.keys import KeyUnavailable, ensure_key_pair, load_key
 
 
 def test_first_start(tmp_path: Path) -> None:
@@ -88,3 +92,97 @@ def test_of_two_daemons_that_start_at_once_one_makes_the_key(
     assert not ensure_key_pair(path, lambda _: None)
     assert [p.name for p in tmp_path.iterdir()] == ["id_ed25519"]
     assert path.read_text() == "the other's"
+
+
+#: registry-and-store 9.1: the seed is 00 01 02 … 1f.
+EXAMPLE = """-----BEGIN OPENSSH PRIVATE KEY-----
+b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZWQyNTUx
+OQAAACADoQe/884Qvh1w3RjnS8CZZ+TWMJulDV8d3IZkElUxuAAAAIh6+LxIevi8SAAAAAtzc2gt
+ZWQyNTUxOQAAACADoQe/884Qvh1w3RjnS8CZZ+TWMJulDV8d3IZkElUxuAAAAEAAAQIDBAUGBwgJ
+CgsMDQ4PEBESExQVFhcYGRobHB0eHwOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4AAAA
+AAECAwQF
+-----END OPENSSH PRIVATE KEY-----
+"""
+PUB = "AAAAC3NzaC1lZDI1NTE5AAAAIAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4"
+
+
+@pytest.fixture
+def private(tmp_path: Path) -> Path:
+    path = tmp_path / "id_ed25519"
+    path.write_text(EXAMPLE)
+    path.chmod(0o600)
+    return path
+
+
+def test_the_key_of_the_worked_example(private: Path, caplog: pytest.LogCaptureFixture) -> None:
+    key = load_key(private)
+    assert key.public_line == f"ssh-ed25519 {PUB}"
+    assert key.authorization(b"POST,/api/me?ts=1760000000") == (
+        f"{PUB}:7e2fmkXxukXDm5MOm0uMjHGcNQE1iRZK30oqVYcr54ATqlD5E4WAr5lb72U3IduFQooviRGCDxOa4oAWyVF3"
+        "CA=="
+    )
+    assert not private.with_suffix(".pub").exists(), "the public file is neither read nor written"
+    assert caplog.text == ""
+
+
+def test_a_key_in_the_other_form(private: Path) -> None:
+    key = load_ssh_private_key(EXAMPLE.encode(), None)
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    assert load_key(private).public_line == f"ssh-ed25519 {PUB}"
+
+
+def test_a_missing_key_is_the_systems_error(tmp_path: Path) -> None:
+    path = tmp_path / "id_ed25519"
+    with pytest.raises(KeyUnavailable) as caught:
+        load_key(path)
+    assert caught.value.message == f"open {path}: no such file or directory"
+
+
+def _encrypted(text: str) -> bytes:
+    key = load_ssh_private_key(text.encode(), None)
+    protection = BestAvailableEncryption(b"password")
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)
+
+
+def _of_another_kind() -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"nonsense",
+        EXAMPLE.encode()[:200],
+        _encrypted(EXAMPLE),
+        _of_another_kind(),
+    ],
+    ids=["empty", "no key", "half a key", "encrypted", "another kind"],
+)
+def test_keys_that_cannot_sign(private: Path, content: bytes) -> None:
+    private.write_bytes(content)
+    with pytest.raises(KeyUnavailable, match=f"^cannot use the key {private}: "):
+        load_key(private)
+
+
+def test_another_key_is_used_at_once(private: Path) -> None:
+    first = load_key(private).public_line
+    private.unlink()
+    ensure_key_pair(private, lambda _: None)
+    assert load_key(private).public_line != first
+
+
+def test_a_key_that_others_can_read_is_told_once(
+    private: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    private.chmod(0o644)
+    for _ in range(2):
+        load_key(private)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert str(private) in record.getMessage()
+
+
+def test_a_key_shows_nothing_of_itself(private: Path) -> None:
+    assert repr(load_key(private)) == f"SigningKey(public_line='ssh-ed25519 {PUB}')"
