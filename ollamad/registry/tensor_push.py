@@ -129,7 +129,7 @@ class TensorPush:
         """
         session = self._session
         fields = [*_AGENT.items(), *(headers or {}).items()]
-        for _ in range(2):
+        for is_last in (False, True):
             used = session.token
             answer = None
             with trio.move_on_after(self._timing.answer):
@@ -138,6 +138,8 @@ class TensorPush:
                 raise TransportError("timeout awaiting an answer", request=method.capitalize())
             if answer.status != 401:
                 return answer
+            if is_last:
+                break
             challenge = chosen(answer.headers.get_list("WWW-Authenticate"))
             await session.refresh_token(challenge, url, rejected=used)
         raise AccessDenied

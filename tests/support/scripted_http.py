@@ -170,14 +170,18 @@ class Script:
         )
 
     def _next(self, method: str, url: str) -> Any:
-        # The very URL before a pattern.
-        found = self._answers.get((method, url)) or next(
-            (
-                answers
-                for (of, pattern), answers in self._answers.items()
-                if of == method and pattern.endswith("*") and url.startswith(pattern[:-1])
-            ),
-            None,
+        # The very URL before a pattern, a longer pattern before a shorter one.
+        found = (
+            self._answers.get((method, url))
+            or max(
+                (
+                    (len(pattern), answers)
+                    for (of, pattern), answers in self._answers.items()
+                    if of == method and pattern.endswith("*") and url.startswith(pattern[:-1])
+                ),
+                key=lambda each: each[0],
+                default=(0, None),
+            )[1]
         )
         if found:
             return found.pop(0) if len(found) > 1 else found[0]

@@ -7,6 +7,7 @@ import hashlib
 import pytest
 
 from ollamad.errors import OllamadError
+from ollamad.registry.parts import cut
 from ollamad.registry.upload_forms import (
     commit_url,
     etag,
@@ -35,6 +36,18 @@ def test_etag() -> None:
     assert etag(md5s(b"x" * 250, 100)) == "64ba450e5681a491d4e87982f3c64ebc-3"
     assert etag(md5s(b"x" * 250, 250)) == "815d1c67c08efd197b13bfc309527f98-1"
     assert etag([]) == "d41d8cd98f00b204e9800998ecf8427e-0"
+
+
+def test_etag_of_a_quarter_of_a_gigabyte() -> None:
+    block = bytes(10_000_000)
+    digests = []
+    for blocks in (10, 10, 5):
+        part = hashlib.md5(usedforsecurity=False)
+        for _ in range(blocks):
+            part.update(block)
+        digests.append(part.digest())
+    assert [part.size for part in cut(250_000_000)] == [100_000_000, 100_000_000, 50_000_000]
+    assert etag(digests) == "5401aade91ae4b38bab0588fb7e0a87f-3"
 
 
 @pytest.mark.parametrize(
