@@ -216,6 +216,22 @@ async def test_an_answer_that_stalls_is_given_up(
     assert await failure(script, TransportError) == text
     script.on("GET", MANIFEST, Reply(after=500, body=[b"{", Wait(50), b"}", Wait(50)]))
     assert await manifest(script) == b"{}"
+    script.on("GET", MANIFEST, challenge())
+    script.on("GET", TOKEN, Reply(after=10_000))
+    assert "timeout awaiting" in await failure(script, TransportError)
+
+
+async def test_an_answer_that_nobody_reads_is_closed(
+    script: Script, autojump_clock: trio.testing.MockClock
+) -> None:
+    steps: list[list[Any]] = [[b"x" * 50_000] * 3, [b"x", STALL], [b"x", RESET], [b"x", CUT]]
+    for body in steps:
+        begin = trio.current_time()
+        script.on("GET", MANIFEST, Reply(302, {"Location": "/x"}, body))
+        script.on("GET", f"{R}/x", Reply(body=b"{}"))
+        assert await manifest(script) == b"{}"
+        assert script.open == 0
+        assert trio.current_time() - begin < 2
 
 
 # Redirects.

@@ -75,6 +75,11 @@ def test_what_is_no_url_that_can_be_asked_for(text: str) -> None:
         parse_url(text)
 
 
+def test_user_information_is_not_passed_on() -> None:
+    with pytest.raises(BadUrl, match="user information"):
+        parse_url("https://h@evil/")
+
+
 @pytest.mark.parametrize(
     ("location", "expected"),
     [
