@@ -435,8 +435,8 @@ def test_names_that_are_none(fake_daemon: FakeDaemon, endpoint: str, name: str) 
         ("chat", {"name": "nope"}, 400, "model is required"),
         ("pull", {"model": "m"}, 501, "pulling models is not available in this version"),
         ("push", {"model": "m"}, 501, "pushing models is not available in this version"),
-        ("generate", {"model": "m:cloud"}, 501, "cloud models are not available in this version"),
-        ("show", {"model": "m:cloud"}, 501, "cloud models are not available in this version"),
+        ("generate", {"model": "m:cloud"}, 502, 'Post "http://127.0.0.1:1/api/generate?ts='),
+        ("show", {"name": "m:cloud"}, 502, 'Post "http://127.0.0.1:1/api/show?ts='),
         ("generate", {"model": "é:cloud"}, 400, "invalid model name"),
     ],
 )

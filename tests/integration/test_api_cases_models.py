@@ -418,11 +418,11 @@ def test_a_stub_without_a_family(own: FakeDaemon) -> None:
 @pytest.mark.parametrize("off", [False, True])
 def test_requests_to_a_stub(make_daemon: MakeDaemon, off: bool) -> None:
     daemon = make_daemon(**({"OLLAMA_NO_CLOUD": "1"} if off else {}))
-    derive(daemon, "m", "bob", remote_host="https://ollama.com")
+    derive(daemon, "m", "bob", remote_host="https://example.com")
     refusal = (
         (403, JSON, "ollama cloud is disabled: remote model is unavailable")
         if off
-        else (501, JSON, "cloud models are not available in this version")
+        else (400, JSON, "this server cannot run this remote model")
     )
     chat = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
     assert error(daemon, "POST", "/api/chat", chat) == refusal

@@ -42,6 +42,8 @@ class Daemon:
             "OLLAMA_HOST": "127.0.0.1:0",
             "OLLAMA_MODELS": str(self.models),
             "PYTHONUNBUFFERED": "1",
+            # Nobody is there: no test asks the real cloud.
+            "OLLAMA_CLOUD_BASE_URL": "http://127.0.0.1:1",
             **{name: os.environ[name] for name in ("GOMP_SPINCOUNT",) if name in os.environ},
             **(env or {}),
         }

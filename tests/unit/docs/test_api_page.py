@@ -30,13 +30,17 @@ STRUCTS: dict[str, list[type[msgspec.Struct]]] = {
     "POST /api/push": [wire.PushRequest],
     "POST /api/copy": [wire.CopyRequest],
     "DELETE /api/delete": [wire.DeleteRequest],
+    "POST /api/me": [wire.UserResponse],
+    "GET /api/experimental/model-recommendations": [
+        wire.RecommendationsResponse,
+        wire.ModelRecommendation,
+    ],
     "POST /api/prune": [wire.PruneRequest, wire.PruneResponse, wire.PrunedEntry, wire.KeptEntry],
     "GET /api/disk": [wire.DiskResponse, wire.DiskModel, wire.DiskAmount],
 }
 #: On the wire, but never filled or read in this version.
 UNSERVED = {
-    "POST /api/generate": {"remote_model", "remote_host", "tool_calls"},
-    "POST /api/chat": {"remote_model", "remote_host"},
+    "POST /api/generate": {"tool_calls"},
     "POST /api/pull": {"username", "password"},
     "POST /api/push": {"username", "password"},
 }
