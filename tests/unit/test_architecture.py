@@ -273,6 +273,14 @@ def test_trio_stays_in_the_daemon() -> None:
         assert _reached(start).keys() & IO - {"subprocess"} == set(), start
 
 
+def test_the_daemon_starts_without_what_only_requests_to_others_need() -> None:
+    """They load with the first request, in a thread: most daemons never send one."""
+    for start in ("ollamad.assembly", "ollamad.api.server", "ollamad.daemon"):
+        ways = _reached(start)
+        heavy = {"certifi", "cryptography", "httpcore", "httpx"}
+        assert [" → ".join(ways[library]) for library in heavy & ways.keys()] == []
+
+
 # What the command line shares with the daemon: texts, names and the Modelfile language.
 _SHARED = {"cli", "environment", "errors", "host", "modelfile", "settings", "units", "version"}
 _SHARED |= {"cloud_base", "proxies", "wire"}
