@@ -50,7 +50,7 @@ def test_where_a_stub_leads(text: str, found: RemoteHost) -> None:
     ],
 )
 def test_where_none_may_lead(text: str) -> None:
-    with pytest.raises(BadRequest, match="^this server cannot run this remote model$"):
+    with pytest.raises(BadRequest, match=r"^this server cannot run this remote model$"):
         remote_host(text, ("ollama.com",))
 
 
