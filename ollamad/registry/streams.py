@@ -113,10 +113,16 @@ class Stream(httpcore.AsyncNetworkStream):
             answered = True
             self.link.give_up_sending()
 
+        broken: trio.BrokenResourceError | trio.ClosedResourceError | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch)
-            await self.stream.send_all(buffer)
+            try:
+                await self.stream.send_all(buffer)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                broken = error  # not through the nursery, which would wrap it
             nursery.cancel_scope.cancel()
+        if broken is not None:
+            raise broken
         return not answered
 
     async def aclose(self) -> None:
