@@ -178,17 +178,20 @@ async def _first(targets: Sequence[tuple[int, Any, AddressScope]]) -> Stream:
 
     async def attempt(family: int, address: Any, scope: AddressScope, failed: trio.Event) -> None:
         nonlocal failure
-        sock = trio.socket.socket(family, socket.SOCK_STREAM)
+        sock = None
         try:
+            sock = trio.socket.socket(family, socket.SOCK_STREAM)
             await sock.connect(address)
         except OSError as error:
-            sock.close()
+            if sock is not None:
+                sock.close()
             where = join_host_port(str(address[0]), address[1])
             failure = ConnectFailed(f"dial tcp {where}: connect: {_system_reason(error)}")
             failed.set()
             return
         except BaseException:
-            sock.close()
+            if sock is not None:
+                sock.close()
             raise
         winners.append(Stream(Link(trio.SocketStream(sock), scope)))
         nursery.cancel_scope.cancel()

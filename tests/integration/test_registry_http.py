@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import socket
+import struct
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -223,6 +224,31 @@ async def test_an_answer_before_the_end_of_an_upload_ends_it(
         release.set()
 
 
+@pytest.mark.parametrize("tls", [False, True])
+async def test_an_upload_whose_connection_breaks_is_an_error_like_others(
+    tls: bool, authority: Authority, tmp_path: Path
+) -> None:
+    def serve(peer: socket.socket) -> None:
+        if tls:
+            peer = authority.context("127.0.0.1").wrap_socket(peer, server_side=True)
+        peer.recv(1000)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(1 << 18)
+
+    environ = {"SSL_CERT_FILE": str(authority.write(tmp_path))}
+    with listening(serve) as port:
+        async with Http.from_environ(environ) as http:
+            url = f"http{'s' if tls else ''}://127.0.0.1:{port}/upload"
+            with trio.fail_after(10), pytest.raises(TransportError) as caught:
+                await http.send("PATCH", url, {"Content-Length": str(1 << 40)}, endless())
+    assert caught.value.message.startswith(f'Patch "{url}": ')
+    assert not isinstance(caught.value, ConnectFailed)
+
+
 async def test_a_kept_connection_that_was_closed_meanwhile_is_not_the_users_problem(
     http: Http,
 ) -> None:
@@ -265,8 +291,6 @@ async def test_answers_that_are_none(http: Http, answer: bytes, expected: str) -
 
 
 async def test_a_body_that_is_closed_too_early_is_told_from_one_that_breaks(http: Http) -> None:
-    import struct
-
     def serve(peer: socket.socket) -> None:
         head, _ = read_request(peer)
         peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 250\r\n\r\n" + b"x" * 60)
