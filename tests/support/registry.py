@@ -154,29 +154,32 @@ class DockerRegistry:
 
     # --- contents, as any other client would make and see them ------------------------------------
 
+    def _ask(
+        self, method: str, url: str, content: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        # Without certificates, which would be read for each request.
+        with httpx.Client(trust_env=False, verify=False, timeout=60, base_url=self.url) as client:
+            return client.request(method, url, content=content, headers=headers)
+
     def put_blob(self, repository: str, content: bytes) -> str:
         """Uploads ``content``; its digest."""
         digest = digest_of(content)
-        with httpx.Client(trust_env=False, timeout=60) as client:
-            opened = client.post(f"{self.url}/v2/{repository}/blobs/uploads/")
-            assert opened.status_code == 202, opened.text
-            stored = client.put(
-                httpx.URL(urljoin(self.url, opened.headers["Location"])).copy_merge_params(
-                    {"digest": digest}
-                ),
-                content=content,
-                headers={"Content-Type": "application/octet-stream"},
-            )
+        opened = self._ask("POST", f"/v2/{repository}/blobs/uploads/")
+        assert opened.status_code == 202, opened.text
+        location = httpx.URL(urljoin(self.url, opened.headers["Location"]))
+        stored = self._ask(
+            "PUT",
+            str(location.copy_merge_params({"digest": digest})),
+            content,
+            {"Content-Type": "application/octet-stream"},
+        )
         assert stored.status_code == 201, stored.text
         return digest
 
     def put_manifest(self, repository: str, manifest: bytes, tag: str = "latest") -> str:
         """Stores ``manifest``, whose blobs must be there; its digest."""
-        answer = httpx.put(
-            f"{self.url}/v2/{repository}/manifests/{tag}",
-            content=manifest,
-            headers={"Content-Type": MANIFEST},
-            trust_env=False,
+        answer = self._ask(
+            "PUT", f"/v2/{repository}/manifests/{tag}", manifest, {"Content-Type": MANIFEST}
         )
         assert answer.status_code == 201, answer.text
         return str(answer.headers["Docker-Content-Digest"])
@@ -198,11 +201,8 @@ class DockerRegistry:
 
     def get_manifest(self, repository: str, tag: str = "latest") -> bytes | None:
         """The stored bytes; None when there is none."""
-        answer = httpx.get(
-            f"{self.url}/v2/{repository}/manifests/{tag}",
-            headers={"Accept": MANIFEST},
-            trust_env=False,
-        )
+        path = f"/v2/{repository}/manifests/{tag}"
+        answer = self._ask("GET", path, headers={"Accept": MANIFEST})
         assert answer.status_code in (200, 404), answer.text
         return answer.content if answer.status_code == 200 else None
 
