@@ -2,6 +2,7 @@
 5.4, 8.3, 10.8, 10.10)."""
 
 import gzip
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,8 @@ async def test_an_open_registry_is_asked_once_and_without_a_key(script: Script) 
     (seen,) = script.requests
     assert seen.headers["accept"] == ACCEPT[1]
     assert seen.headers["accept-encoding"] == "gzip"
-    assert seen.headers["user-agent"].startswith("ollama/")
+    agent = r"ollama/0\.33\.0 \((amd64|arm64) (linux|darwin|windows)\) Python/3\.\d+\.\d+"
+    assert re.fullmatch(agent, seen.headers["user-agent"])
     assert "authorization" not in seen.headers
 
 
