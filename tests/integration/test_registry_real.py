@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import Daemon, eventually
-from support.fault_proxy import FaultProxy
+from support.fault_proxy import UPLOADS, FaultProxy, Plan
 from support.gateway import Exchange, Gateway, Stranger, in_thread
 from support.models import smollm2
 from support.registry import MODEL, DockerRegistry, digest_of, serving
@@ -25,6 +26,7 @@ from support.transfers import (
     remove,
     succeed,
     together,
+    transfer,
 )
 
 MakeDaemon = Callable[..., Daemon]
@@ -268,6 +270,44 @@ def test_who_leaves_does_not_disturb_who_stays(
         assert first["completed"] >= size / 2
         assert proxy.transferred <= 2.05 * size, proxy.history
     check_blobs(daemon.models)
+
+
+# --- bad networks (pulls: test_pull_faults) -------------------------------------------------------
+
+
+def test_pushes_through_faults(registry: DockerRegistry, make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon()
+    seeds = range(6)
+    for seed in seeds:
+        content = random.Random(seed).randbytes(5_000_000)
+        registry.put_model(f"source/{seed}", [(MODEL, content), (SYSTEM, b"%d" % seed)])
+        source = f"{registry.host}/source/{seed}"
+        succeed(daemon, "pull", source)
+        # Without it in the registry: the push has to send it.
+        registry.blob_file(digest_of(content)).unlink()
+
+    def push(seed: int) -> FaultProxy:
+        methods = ("PATCH", "PUT", "POST") if seed > 2 else ("PATCH",)
+        plan = Plan(seed, 0.7, 2, UPLOADS, methods)
+        with in_thread(FaultProxy(registry.port, plan)) as proxy:
+            name = f"{proxy.host}/pushed/{seed}"
+            source = f"{registry.host}/source/{seed}"
+            daemon.post("/api/copy", {"source": source, "destination": name})
+            for _ in range(4):
+                last = transfer(daemon, "push", name)[-1]
+                if last == {"status": "success"}:
+                    return proxy
+                # What is not repeated (3.2) ends the push at once, and says with what.
+                assert re.match(r'\d{3}: |(Post|Put|Patch) "http://|max retries', last["error"])
+        raise AssertionError(f"no success: {proxy.history}")
+
+    proxies = together(*(partial(push, seed) for seed in seeds))
+    assert sum(sum(proxy.done.values()) for proxy in proxies) >= 9
+    for seed in seeds:
+        raw = registry.get_manifest(f"pushed/{seed}")
+        assert raw == registry.get_manifest(f"source/{seed}")
+        content = random.Random(seed).randbytes(5_000_000)
+        assert registry.blob_file(digest_of(content)).read_bytes() == content
 
 
 # --- tokens ---------------------------------------------------------------------------------------

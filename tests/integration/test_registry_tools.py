@@ -7,6 +7,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -194,6 +195,26 @@ def test_redirects(registry: DockerRegistry, http: httpx.Client) -> None:
     with in_thread(Fixed(registry.port, "loop")) as proxy:
         answer = http.get(proxy.url + BLOB)
         assert answer.headers["Location"] == BLOB
+
+
+def test_faults_of_uploads(registry: DockerRegistry, http: httpx.Client) -> None:
+    def session() -> str:
+        return str(http.post(f"{proxy.url}/v2/acme/up/blobs/uploads/").headers["Location"])
+
+    plan = Plan(1, 1.0, 1, kinds=["half"], methods=["PATCH"], part="/blobs/uploads/")
+    with in_thread(FaultProxy(registry.port, plan)) as proxy:
+        proxy.plan = None
+        location = session()
+        proxy.plan = plan
+        with pytest.raises(httpx.TransportError):
+            http.patch(location, content=DATA)
+        proxy.plan = replace(plan, kinds=["lost"], most=2)
+        location = session()
+        with pytest.raises(httpx.RemoteProtocolError):
+            http.patch(location, content=DATA)
+        # Each was passed on, in part or whole: the registry does not take the same again (7.3).
+        assert http.patch(location, content=DATA).status_code == 404
+    assert proxy.done == {"half": 1, "lost": 1}
 
 
 def test_a_plan_is_its_seed() -> None:

@@ -10,7 +10,7 @@ Faults are drawn from a seed. What happens to a request depends only on the seed
 target and Range, and on how often the same came before, not on the order in which parallel requests
 arrive. Each request is printed with what was done to it and how many bytes passed.
 
-Only GET and HEAD are touched (uploads pass). The kinds of faults:
+Only GET and HEAD are touched unless the plan says otherwise. The kinds of faults:
 
 =========== ====================================================================================
 cut         closes the connection in order after a random part of the body
@@ -26,6 +26,8 @@ drip        the first bytes one by one, slowly; the rest as fast as it goes
 crawl       a random part of the body, then byte after byte, slowly, to the end
 redirect    307 to the other port of this proxy, where the same faults happen (``second``)
 loop        307 to itself, without end
+half        passes on only a random part of an upload, then closes both connections
+lost        passes the request on and closes the connection instead of answering
 =========== ====================================================================================
 
 ``transferred`` counts the bytes of blobs that were passed to clients.
@@ -58,6 +60,8 @@ HONEST = (
     "crawl",
     "redirect",
 )
+#: Faults for uploads (methods PATCH, PUT, POST).
+UPLOADS = ("half", "lost", "error", "busy", "close")
 KINDS = (*HONEST, "wrong", "loop")
 _IN_BODY = ("cut", "reset", "wrong", "short", "drip", "crawl")
 
@@ -184,6 +188,13 @@ class FaultProxy(Gateway):
                 )
             case "loop":
                 await exchange.answer(307, headers=[("Location", exchange.target)])
+            case "half":
+                length = int(exchange.headers.get("content-length", 0))
+                await exchange.ask_half(int(fault.at * length))
+                await exchange.drop()
+            case "lost":
+                await exchange.ask()
+                await exchange.drop()
             case _:
                 await self._spoil(exchange, fault, self.plan)
 
@@ -293,12 +304,14 @@ def main() -> None:
     parser.add_argument("--probability", type=float, default=0.5, help="of a fault, 0 to 1")
     parser.add_argument("--most", type=int, default=1_000_000, help="faults before all is well")
     parser.add_argument("--kinds", default=",".join(KINDS), help="separated by commas")
+    parser.add_argument("--methods", default="GET,HEAD", help="separated by commas")
     parser.add_argument("--rate", type=float, help="bytes a second of all answers together")
     arguments = parser.parse_args()
     kinds = arguments.kinds.split(",")
-    if unknown := set(kinds) - set(KINDS):
+    if unknown := set(kinds) - {*KINDS, *UPLOADS}:
         parser.error(f"no such kind: {', '.join(sorted(unknown))}")
-    plan = Plan(arguments.seed, arguments.probability, arguments.most, kinds)
+    methods = arguments.methods.split(",")
+    plan = Plan(arguments.seed, arguments.probability, arguments.most, kinds, methods)
     proxy = _Printing(arguments.upstream, plan, rate=arguments.rate)
     print(f"seed {plan.seed}")
     try:

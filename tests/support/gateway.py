@@ -121,16 +121,28 @@ class Exchange:
 
     # --- what is behind ---------------------------------------------------------------------------
 
+    async def ask_half(self, count: int) -> None:
+        """Passes on the request with only the first ``count`` bytes of its body, and hangs up."""
+        upstream = self._upstream = await self._gateway.connect()
+        await upstream.send(self._head())
+        async for chunk in self.chunks():
+            await upstream.send(h11.Data(data=chunk[:count]))
+            count -= len(chunk)
+            if count <= 0:
+                break
+        await upstream.close()
+
+    def _head(self) -> h11.Request:
+        headers = [(k, v) for k, v in self._client.raw_headers if k.lower() not in _HOP]
+        return h11.Request(
+            method=self.method, target=self.target, headers=[*headers, *_framing(self)]
+        )
+
     async def ask(self) -> Answer:
         """Passes the request on; the answer, whose body is still to be read."""
         upstream = self._upstream = await self._gateway.connect()
-        headers = [(k, v) for k, v in self._client.raw_headers if k.lower() not in _HOP]
         try:
-            await upstream.send(
-                h11.Request(
-                    method=self.method, target=self.target, headers=[*headers, *_framing(self)]
-                )
-            )
+            await upstream.send(self._head())
             async for chunk in self.chunks():
                 await upstream.send(h11.Data(data=chunk))
             await upstream.send(h11.EndOfMessage())
