@@ -1,0 +1,198 @@
+"""The files of an arriving blob: one writer at a time, and nothing half done at any moment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from store_samples import blob_files
+
+from ollamad.store.partials import Partial
+from ollamad.store.store import Store
+
+DIGEST = "sha256:" + "ab" * 32
+NAME = "sha256-" + "ab" * 32
+
+
+@pytest.fixture
+def partial(store: Store) -> Partial:
+    partial = store.partial(DIGEST)
+    assert partial.acquire()
+    return partial
+
+
+def test_pieces_land_where_they_belong(store: Store, partial: Partial) -> None:
+    partial.resize(10)
+    assert partial.write([b"fg", b"hij"], 5) == 5
+    assert partial.write([b"abcde"], 0) == 5
+    assert partial.read(100, 0) == b"abcdefghij"
+    assert partial.read(100, 10) == b""
+    partial.sync()
+    partial.promote()
+    assert blob_files(store) == [NAME]
+    assert store.blob_path(DIGEST).read_bytes() == b"abcdefghij"
+    assert store.blob_size(DIGEST) == 10
+
+
+def test_the_umask_decides_who_may_read_it(store: Store) -> None:
+    before = os.umask(0o027)
+    try:
+        partial = store.partial(DIGEST)
+        assert partial.acquire()
+        partial.resize(1)
+        partial.note(0, b"{}")
+        assert (partial.path.with_name(NAME + "-partial-0").stat().st_mode & 0o777) == 0o640
+        partial.promote()
+    finally:
+        os.umask(before)
+    assert (store.blob_path(DIGEST).stat().st_mode & 0o777) == 0o640
+
+
+def test_a_blob_that_was_long_under_way_is_not_pruned(store: Store, partial: Partial) -> None:
+    partial.resize(3)
+    os.utime(partial.path, (1, 1))
+    partial.promote()
+    assert store.blob_path(DIGEST).stat().st_mtime > 1
+
+
+def test_promoting_takes_the_place_of_a_damaged_blob(store: Store, partial: Partial) -> None:
+    store.blob_path(DIGEST).write_bytes(b"damaged")
+    partial.write([b"whole"], 0)
+    partial.promote()
+    assert store.blob_path(DIGEST).read_bytes() == b"whole"
+
+
+def test_notes_are_replaced_whole(store: Store, partial: Partial) -> None:
+    partial.note(0, b"one\n")
+    partial.note(10, b"ten\n")
+    partial.note(0, b"two\n")
+    assert sorted(partial.notes()) == [b"ten\n", b"two\n"]
+    assert blob_files(store) == [
+        NAME + "-partial",
+        NAME + "-partial-0",
+        NAME + "-partial-10",
+    ]
+
+
+def test_half_a_note_of_a_crash_is_no_note(store: Store, partial: Partial) -> None:
+    partial.path.with_name(f".{NAME}-partial-3").write_bytes(b"{")
+    assert partial.notes() == []
+    partial.note(3, b"{}")
+    assert partial.notes() == [b"{}"]
+
+
+def test_a_note_that_cannot_be_written_leaves_the_old_one(
+    partial: Partial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial.note(0, b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError):
+            partial.note(0, b"new")
+    assert partial.notes() == [b"old"]
+    assert sorted(p.name for p in partial.path.parent.glob(".*")) == []
+
+
+def test_only_one_has_it(store: Store, partial: Partial) -> None:
+    other = store.partial(DIGEST)
+    assert not other.acquire()
+    partial.write([b"x"], 0)
+    partial.release()
+    assert other.acquire()
+    assert other.read(10, 0) == b"x"
+
+
+def test_the_lock_is_on_the_file_that_has_the_name(
+    store: Store, partial: Partial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever opened the file just before it became the blob must not write into the blob."""
+    partial.write([b"whole"], 0)
+    real = os.open
+
+    def open_then_promote(path: Path, flags: int, mode: int = 0o777) -> int:
+        descriptor = real(path, flags, mode)
+        if partial._descriptor >= 0 and Path(path) == partial.path:
+            monkeypatch.setattr(os, "open", real)
+            partial.promote()
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_then_promote)
+    other = store.partial(DIGEST)
+    assert other.acquire()
+    other.write([b"other"], 0)
+    assert store.blob_path(DIGEST).read_bytes() == b"whole"
+
+
+def test_what_holds_nothing_leaves_no_file(store: Store, partial: Partial) -> None:
+    partial.release()
+    partial.release()
+    assert blob_files(store) == []
+
+
+def test_what_holds_something_stays(store: Store, partial: Partial) -> None:
+    partial.resize(1)
+    partial.release()
+    assert blob_files(store) == [NAME + "-partial"]
+
+
+def test_notes_alone_stay_too(store: Store, partial: Partial) -> None:
+    partial.note(0, b"{}")
+    partial.release()
+    assert blob_files(store) == [NAME + "-partial", NAME + "-partial-0"]
+
+
+def test_starting_over_keeps_others_out(store: Store, partial: Partial) -> None:
+    partial.write([b"old"], 0)
+    partial.note(1, b"{}")
+    partial.clear()
+    assert (partial.size(), partial.notes()) == (0, [])
+    assert not store.partial(DIGEST).acquire()
+
+
+def test_discarding_leaves_nothing(store: Store, partial: Partial) -> None:
+    partial.write([b"wrong"], 0)
+    partial.note(0, b"{}")
+    partial.discard()
+    assert blob_files(store) == []
+    assert store.partial(DIGEST).acquire()
+
+
+def test_touching_reaches_all_files(partial: Partial) -> None:
+    partial.note(0, b"{}")
+    paths = [partial.path, partial.path.with_name(NAME + "-partial-0")]
+    for path in paths:
+        os.utime(path, (1, 1))
+    partial.touch()
+    assert all(path.stat().st_mtime > 1 for path in paths)
+
+
+def test_room_on_the_disk_counts_what_is_really_there(store: Store, partial: Partial) -> None:
+    partial.resize(100_000_000)
+    assert partial.allocated() < 1_000_000
+    partial.write([bytes(100_000)], 0)
+    partial.sync()
+    assert partial.allocated() >= 100_000
+    assert store.partial("sha256:" + "0" * 64).allocated() == 0
+    assert store.free_bytes() > 0
+
+
+def test_a_link_in_its_place_is_not_followed(store: Store, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    partial = store.partial(DIGEST)
+    partial.path.parent.mkdir(parents=True)
+    partial.path.symlink_to(victim)
+    with pytest.raises(OSError):
+        partial.acquire()
+    assert victim.read_bytes() == b"precious"
+
+
+def test_sizes_of_blobs(store: Store) -> None:
+    assert store.blob_size(DIGEST) is None
+    store.blob_path(DIGEST).mkdir(parents=True)
+    assert store.blob_size(DIGEST) is None
