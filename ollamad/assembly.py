@@ -18,6 +18,13 @@ from ollamad.inference.services import Services
 from ollamad.launcher import Launcher
 from ollamad.log import fields
 from ollamad.models.catalog import Catalog
+from ollamad.registry.account import Account
+from ollamad.registry.cloud import Cloud
+from ollamad.registry.details import Details
+from ollamad.registry.http import Http
+from ollamad.registry.identity import Identity
+from ollamad.registry.recommendations import Recommendations
+from ollamad.registry.service import Registry
 from ollamad.runners import probe
 from ollamad.runners.environment import child_environment
 from ollamad.runners.flash import cache_type, flash_attention
@@ -29,6 +36,7 @@ from ollamad.scheduler.options import Defaults, context_tier
 from ollamad.scheduler.shell import Scheduler
 from ollamad.scheduler.sizing import Limits, MemoryReading
 from ollamad.settings import Settings
+from ollamad.store.name_locks import NameLocks
 from ollamad.store.store import Store
 from ollamad.units import human_gib
 
@@ -46,18 +54,35 @@ async def running_services(
     hardware = await trio.to_thread.run_sync(discover)
     option_defaults = defaults(settings, hardware)
     _log_hardware(hardware, option_defaults.tier)
-    # Two nurseries: the scheduler ends first, and needs the runners' tasks to stop them.
-    async with trio.open_nursery() as runners, trio.open_nursery() as supervised:
+    # Two nurseries: the scheduler ends first, and needs the runners' tasks to stop them. Transfers
+    # end before the connections that they use.
+    async with (
+        Http.from_environ(os.environ) as http,
+        trio.open_nursery() as runners,
+        trio.open_nursery() as supervised,
+    ):
         launcher = Launcher(runners, rundir, settings, kinds=kinds, derived=store.derived)
         core = Core(limits(settings, hardware))
         scheduler: Scheduler[Runner] = Scheduler(core, launcher, _read_memory)
         await supervised.start(scheduler.run)
         supervised.start_soon(log_runner, kinds)
+        supervised.start_soon(http.sweep)
+        name_locks = NameLocks()
+        identity = Identity.of_file(settings.key_path)
+        cloud = Cloud(http, identity, settings.cloud_base, disabled=settings.cloud_disabled)
+        recommendations = Recommendations(cloud, settings.cache / "model-recommendations.json")
+        supervised.start_soon(recommendations.run)
         yield Services(
             settings=settings,
             models=Catalog(store, settings, scheduler.is_loaded),
             scheduler=scheduler,
             defaults=option_defaults,
+            registry=Registry(store, http, settings, supervised, name_locks),
+            cloud=cloud,
+            cloud_details=Details(cloud, supervised),
+            account=Account(http, identity),
+            recommendations=recommendations,
+            name_locks=name_locks,
         )
         supervised.cancel_scope.cancel()
 

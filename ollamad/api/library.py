@@ -1,5 +1,5 @@
-"""Stored and loaded models on the wire: tags, ps, show, copy, delete, blobs, create
-(http-api.md 12 to 14)."""
+"""Stored and loaded models on the wire: tags, ps, show, copy, delete, blobs, create,
+pull, push (http-api.md 12 to 15)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import aclosing
 import msgspec
 import trio
 
+from ollamad.api.cloud import forward_show
 from ollamad.api.context import Context
 from ollamad.api.encoding import PLAIN_JSON, encode, encode_lines
 from ollamad.api.responses import (
@@ -27,8 +28,10 @@ from ollamad.models import manage
 from ollamad.models.catalog import KnownModel
 from ollamad.models.listing import details, list_models
 from ollamad.models.show import show
+from ollamad.registry.cloud import NO_DETAILS
 from ollamad.scheduler.lease import LoadedModel
 from ollamad.store.digests import check_digest
+from ollamad.store.names import Name, parse_reference
 from ollamad.timestamps import local_time
 from ollamad.wire import (
     FOREVER,
@@ -87,16 +90,17 @@ async def post_show(context: Context) -> Response:
     request = await context.decode(ShowRequest)
     requested = request.model or request.name
     services = context.services
-    lacking = "remote model details are unavailable"
-    name, reference = services.models.name_of(requested, cloud=lacking)
+    cloud_model = services.models.cloud_model(requested)
+    if cloud_model is not None:
+        return await forward_show(context, request, cloud_model)
+    name, reference = services.models.name_of(requested)
     model = await services.models.read(name)
     if model is None:
         raise model_not_found(name.short)
-    if model.stored.config.is_remote:
+    if model.is_remote:
         if reference.source == "local":
             raise model_not_found(requested)
-        if services.settings.cloud_disabled:
-            services.models.refuse_cloud(lacking)
+        services.cloud.check(NO_DETAILS)
     basename = requested if context.header("user-agent").startswith(_COPILOT) else None
     return encoded_response(await trio.to_thread.run_sync(_shown, model, request, basename))
 
@@ -153,21 +157,36 @@ async def post_create(context: Context) -> Response:
     request = await context.decode(CreateRequest)
     services = context.services
     check_request(request)  # what is wrong at first sight is an ordinary error (14.2)
-    events = create_events(services.models.store, request, locks=services.name_locks)
+    events = create_events(
+        services.models.store, request, locks=services.name_locks, pull=services.registry.pull
+    )
     return await _progress(events, request.stream)
 
 
 async def post_pull(context: Context) -> Response:
     request = await context.decode(PullRequest)
-    context.services.models.name_of(request.model or request.name, when_empty="invalid model name")
-    raise OllamadError("pulling models is not available in this version", status=501)
+    name = _name_to_pull(request.model or request.name)
+    events = context.services.registry.pull(name, insecure=request.insecure)
+    return await _progress(events, request.stream)
+
+
+def _name_to_pull(requested: str) -> Name:
+    """Raises BadRequest (http-api.md 4)."""
+    if not requested.strip():
+        raise BadRequest("invalid model name")
+    name = Name.parse(parse_reference(requested).stored_text)
+    if not name.is_valid:
+        raise BadRequest("invalid model name")
+    return name
 
 
 async def post_push(context: Context) -> Response:
     request = await context.decode(PushRequest)
-    if not (request.model or request.name):
+    requested = request.model or request.name
+    if not requested:
         raise BadRequest("model is required")
-    raise OllamadError("pushing models is not available in this version", status=501)
+    events = context.services.registry.push(Name.parse(requested), insecure=request.insecure)
+    return await _progress(events, request.stream)
 
 
 async def _progress(events: AsyncGenerator[Progress, None], stream: bool | None) -> Response:

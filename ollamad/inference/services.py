@@ -20,6 +20,11 @@ from ollamad.errors import (
 from ollamad.gguf.errors import GGUFError
 from ollamad.models.catalog import Catalog, KnownModel
 from ollamad.prompting.media import is_webp, readable, readable_messages
+from ollamad.registry.account import Account
+from ollamad.registry.cloud import Cloud
+from ollamad.registry.details import Details
+from ollamad.registry.recommendations import Recommendations
+from ollamad.registry.service import Registry
 from ollamad.runners.process import Runner
 from ollamad.scheduler.options import Defaults, Options, resolve, shifts_context
 from ollamad.scheduler.shell import Scheduler
@@ -42,6 +47,11 @@ class Services:
     models: Catalog
     scheduler: Scheduler[Runner]
     defaults: Defaults
+    registry: Registry
+    cloud: Cloud
+    cloud_details: Details
+    account: Account
+    recommendations: Recommendations
     clock: UtcClock = field(default_factory=UtcClock)
     name_locks: NameLocks = field(default_factory=NameLocks)
 
