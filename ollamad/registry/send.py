@@ -21,7 +21,6 @@ from ollamad.registry.challenge import chosen
 from ollamad.registry.client import Session
 from ollamad.registry.errors import (
     LONGEST_ERROR_BODY,
-    ConnectFailed,
     Refused,
     RegistryError,
     RegistryNotFound,
@@ -112,9 +111,7 @@ class Sender:
         sent.md5 = body.md5
         # What was answered with 401 was not kept, whatever became of the token.
         unread = sent.reply is not None and sent.reply.status == 401
-        sent.began = body.began and not unread and not isinstance(sent.error, ConnectFailed)
-        if body.error is not None:
-            sent.error = body.error
+        sent.began = body.began and not unread
         return sent
 
     async def _exchange(

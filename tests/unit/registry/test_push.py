@@ -544,6 +544,22 @@ async def test_the_token_stays_with_the_registry(
             assert seen.headers.get("authorization") == ("Bearer T" if ours else None)
 
 
+async def test_not_even_a_store_on_its_own_host_gets_the_token(
+    clock: MockClock, script: Script, store: Store
+) -> None:
+    """The credential of such a URL is its query; two are refused by some stores."""
+    redirecting(script, lambda seen: Reply(200))
+    headers = {"Location": "/store/p?sig=1", "Docker-Upload-Location": f"{UPLOADS}U?n=2"}
+    script.on("PATCH", f"{UPLOADS}*", Reply(401, challenge("x")), Reply(307, headers))
+    script.on("PUT", f"https://{HOST}/store/*", Reply(200))
+    script.on("GET", f"https://{HOST}/token*", Reply(body=b'{"token":"T"}'))
+    one_layer(store, b"x" * 50)
+    assert (await push(script, store)).error is None
+    (put,) = script.asked("PUT", "/store/")
+    assert "authorization" not in put.headers
+    assert script.asked("PUT", "/uploads/")[0].headers["authorization"] == "Bearer T"
+
+
 async def test_a_store_that_is_busy_once(clock: MockClock, script: Script, store: Store) -> None:
     answers = [Reply(503), Reply(200)]
     redirecting(script, lambda seen: answers.pop(0))
@@ -567,8 +583,11 @@ async def test_a_store_that_always_refuses(clock: MockClock, script: Script, sto
     assert len(script.asked("PATCH")) == 1
 
 
-async def test_a_store_in_another_region(clock: MockClock, script: Script, store: Store) -> None:
-    redirecting(script, lambda seen: Reply(307, {"Location": "https://region.test/p?s=%2f"}))
+@pytest.mark.parametrize("status", [307, 308])
+async def test_a_store_in_another_region(
+    clock: MockClock, script: Script, store: Store, status: int
+) -> None:
+    redirecting(script, lambda seen: Reply(status, {"Location": "https://region.test/p?s=%2f"}))
     script.on("PUT", "https://region.test/*", Reply(200))
     one_layer(store, b"x" * 50)
     assert (await push(script, store)).error is None
@@ -676,6 +695,19 @@ async def test_a_part_that_needs_a_token(clock: MockClock, script: Script, store
     assert patches[2].headers["authorization"] == "Bearer T"
     assert "authorization" not in patches[1].headers
     assert script.asked("GET")[0].at == patches[1].at
+
+
+async def test_a_token_that_does_not_come_at_once(
+    clock: MockClock, script: Script, store: Store
+) -> None:
+    """Whatever becomes of the token: a part answered with 401 was not kept."""
+    registry = PlainRegistry(script)
+    registry.faults = [None, Reply(401, challenge("x")), Reply(401, challenge("x"))]
+    script.on("GET", f"https://{HOST}/token*", Fail(), Reply(body=b'{"token":"T"}'))
+    one_layer(store)
+    assert (await push(script, store)).error is None
+    assert len(script.asked("POST")) == 1
+    assert times(script.asked("PATCH")) == [0, 0, 1, 3, 3]
 
 
 async def test_a_token_denied_for_a_part(clock: MockClock, script: Script, store: Store) -> None:

@@ -308,6 +308,21 @@ async def test_a_whole_blob_at_once(clock: MockClock, script: Script, store: Sto
     assert pushed.of("sha256:model")[-1] == (50, 50)
 
 
+async def test_not_even_a_store_on_its_own_host_gets_the_token(
+    clock: MockClock, script: Script, store: Store
+) -> None:
+    PlainRegistry(script)
+    tensors(store, b"1")
+    headers = {"Location": f"{UPLOADS}U", "X-Direct-Upload-URL": f"https://{HOST}/store"}
+    script.on("POST", f"{UPLOADS}*", Reply(401, CHALLENGE), Reply(202, headers))
+    script.on("GET", f"https://{HOST}/token*", Reply(body=b'{"token":"T"}'))
+    script.on("PUT", f"https://{HOST}/store", Reply(200))
+    script.on("PUT", f"{UPLOADS}U*", Reply(201))
+    assert (await push(script, store)).error is None
+    (put,) = script.asked("PUT", "/store")
+    assert "authorization" not in put.headers
+
+
 async def test_octets_unless_said_otherwise(clock: MockClock, script: Script, store: Store) -> None:
     PlainRegistry(script)
     tensors(store, b"1")
@@ -423,6 +438,41 @@ async def test_a_part_without_the_next_url(clock: MockClock, script: Script, sto
     assert (await push(script, store)).error is None
     assert registry.blobs == {layer.digest: b"1"}
     assert counts(script) == {"POST": 2, "PATCH": 4, "PUT": 2}
+
+
+async def test_progress_falls_back_with_what_is_lost(
+    clock: MockClock, script: Script, store: Store
+) -> None:
+    """The last part fails until a new session is needed: nothing is counted twice."""
+    registry = PlainRegistry(script)
+    tensors(store, bytes(250))
+    boom = Reply(500, after=1)
+    registry.faults = [None, None, boom, boom, boom]
+    script.on("PUT", f"{UPLOADS}*", lambda seen: replace(registry._commit(seen), after=1))
+    timing = UploadTiming(tensors=TensorTiming(least_part=100, most_part=100))
+    pushed = await push(script, store, timing=timing)
+    assert pushed.error is None
+    completed = [completed for _, completed in pushed.of("sha256:model")]
+    assert max(completed) == completed[-1] == 250
+    assert min(completed[1:]) < 250
+
+
+async def test_parts_refused_together_get_one_token(
+    clock: MockClock, script: Script, store: Store
+) -> None:
+    registry = PlainRegistry(script)
+    tensors(store, b"1", b"2", b"3")
+    original: Callable[[Seen], Reply] = registry._patch
+
+    def patch(seen: Seen) -> Reply:
+        known = "authorization" in seen.headers
+        return original(seen) if known else Reply(401, CHALLENGE, after=1)
+
+    script.on("PATCH", f"{UPLOADS}*", patch)
+    script.on("GET", f"https://{HOST}/token*", Reply(body=b'{"token":"T"}', after=1))
+    assert (await push(script, store)).error is None
+    assert len(script.asked("GET")) == 1
+    assert len(script.asked("PATCH")) == 6
 
 
 async def test_a_refused_manifest(clock: MockClock, script: Script, store: Store) -> None:
