@@ -20,7 +20,7 @@ _READ = 512 * 1024
 _AHEAD = 1
 #: What is handed to the socket at once. Whether a connection stalls is seen in such steps, so it is
 #: small enough for a slow line to take one within the time allowed.
-_SEND = 64 * 1024
+_SEND = 256 * 1024
 
 
 class DiskError(OllamadError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -166,17 +167,20 @@ async def test_what_is_sent_for_one_blob(clock: MockClock, script: Script, store
     [
         (10240, 2048, [2048] * 5),
         (10001, 3000, [3000, 3000, 3000, 1001]),
-        (200_000, 150_000, [150_000, 50_000]),
+        (2_000_001, 1_500_000, [1_500_000, 500_001]),
     ],
 )
 async def test_parts(
     clock: MockClock, script: Script, store: Store, total: int, size: int, sizes: list[int]
 ) -> None:
     PlainRegistry(script)
-    one_layer(store, bytes(total))
+    content = random.Random(total).randbytes(total)
+    one_layer(store, content)
     timing = UploadTiming(least_part=size, most_part=size)
     assert (await push(script, store, timing=timing)).error is None
-    assert [len(seen.body) for seen in script.asked("PATCH")] == sizes
+    patches = script.asked("PATCH")
+    assert [len(seen.body) for seen in patches] == sizes
+    assert b"".join(seen.body for seen in patches) == content
 
 
 async def test_an_empty_blob(clock: MockClock, script: Script, store: Store) -> None:
