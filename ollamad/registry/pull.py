@@ -28,6 +28,7 @@ from ollamad.store.errors import ManifestError, os_error_text
 from ollamad.store.manifest import MEDIA_MANIFEST, MEDIA_TENSOR, Manifest, parse_manifest
 from ollamad.store.name_locks import NameLocks
 from ollamad.store.names import Name
+from ollamad.store.partials import unfinished
 from ollamad.store.store import Store
 from ollamad.wire import Progress
 
@@ -163,7 +164,7 @@ class _Pull:
 
     async def fetch(self) -> AsyncGenerator[Progress, None]:
         """See that all are stored."""
-        await _in_thread(self._check_room)
+        await _in_thread(self._prepare)
         self.touched = trio.current_time()
         missing = self.blobs
         for _ in range(_ROUNDS):
@@ -177,13 +178,19 @@ class _Pull:
                 return
         raise OllamadError("blobs of the model are removed while it is pulled")
 
-    def _check_room(self) -> None:
-        missing = {
-            blob.digest: max(0, blob.size - self.store.partial(blob.digest).allocated())
-            for blob in self.blobs
-            if not blob.is_stored(self.store)
-        }
-        check_room(missing.values(), self.store.free_bytes(), self.store.root / "blobs")
+    def _prepare(self) -> None:
+        """See what is there, what a crash left of that, and whether the rest will fit."""
+        free = self.store.free_bytes()
+        directory = self.store.root / "blobs"
+        begun = unfinished(directory)
+        missing: dict[str, int] = {}
+        for blob in self.blobs:
+            files = self.store.partial(blob.digest)
+            if not blob.is_stored(self.store):
+                missing[blob.digest] = max(0, blob.size - files.allocated())
+            elif files.target.name in begun:
+                files.remove_leftovers()
+        check_room(missing.values(), free, directory)
 
     def _vanished(self) -> list[Wanted]:
         return [blob for blob in self.blobs if not self.store.has_blob(blob.digest)]

@@ -157,6 +157,18 @@ class Partial:
             with contextlib.suppress(FileNotFoundError):
                 os.utime(path)
 
+    def remove_leftovers(self) -> None:
+        """Remove the notes that a crash left of a blob that is stored, if nobody fetches it anew.
+
+        With data among them they may still be of use, and stay.
+        """
+        if self.acquire():
+            try:
+                if not self.size():
+                    self._remove_notes()
+            finally:
+                self.release()
+
     def clear(self) -> None:
         """Start over: nothing is there. The lock stays."""
         self._remove_notes()
@@ -184,6 +196,15 @@ class Partial:
         os.close(descriptor)
         sync_directory(self.target.parent)
         self._remove_notes()
+
+
+def unfinished(directory: Path) -> set[str]:
+    """The names of the blobs that have files of a `Partial` in ``directory``."""
+    try:
+        names = [entry.name for entry in os.scandir(directory)]
+    except FileNotFoundError:
+        return set()
+    return {name.partition("-partial")[0] for name in names if "-partial" in name}
 
 
 def _lock(descriptor: int) -> bool:

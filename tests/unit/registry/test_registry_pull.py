@@ -212,6 +212,14 @@ async def test_what_is_there_is_not_read_again(mock_clock: Clock, world: World) 
     assert path.stat().st_mtime > 1
 
 
+async def test_notes_of_a_blob_that_is_there_go(mock_clock: Clock, world: World) -> None:
+    serve(world, WEIGHTS, config=None)
+    path = put(world, digest_of(WEIGHTS), WEIGHTS)
+    path.with_name(f"{path.name}-partial-0").write_bytes(encode_part(Part(0, 0, 250, 250)))
+    await world.pull()
+    assert world.files() == [path.name]
+
+
 async def test_another_size_than_the_manifests_is_damage(mock_clock: Clock, world: World) -> None:
     serve(world, WEIGHTS, config=None)
     put(world, digest_of(WEIGHTS), WEIGHTS[:-1])

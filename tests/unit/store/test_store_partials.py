@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from store_samples import blob_files
 
-from ollamad.store.partials import Partial
+from ollamad.store.partials import Partial, unfinished
 from ollamad.store.store import Store
 
 DIGEST = "sha256:" + "ab" * 32
@@ -196,3 +196,28 @@ def test_sizes_of_blobs(store: Store) -> None:
     assert store.blob_size(DIGEST) is None
     store.blob_path(DIGEST).mkdir(parents=True)
     assert store.blob_size(DIGEST) is None
+
+
+def test_what_a_crash_left_of_a_stored_blob_goes(store: Store, partial: Partial) -> None:
+    """It came between the renaming and the removal of the notes."""
+    partial.write([b"whole"], 0)
+    partial.promote()
+    partial.path.with_name(NAME + "-partial-0").write_bytes(b"{}")
+    assert unfinished(store.root / "blobs") == {NAME}
+    store.partial(DIGEST).remove_leftovers()
+    assert blob_files(store) == [NAME]
+    assert unfinished(store.root / "blobs") == set()
+
+
+def test_what_somebody_fetches_is_no_leftover(store: Store, partial: Partial) -> None:
+    partial.note(0, b"{}")
+    store.partial(DIGEST).remove_leftovers()
+    assert partial.notes() == [b"{}"]
+    partial.write([b"x"], 0)
+    partial.release()
+    store.partial(DIGEST).remove_leftovers()
+    assert store.partial(DIGEST).notes() == [b"{}"]
+
+
+def test_nothing_is_unfinished_where_there_is_nothing(tmp_path: Path) -> None:
+    assert unfinished(tmp_path / "missing") == set()
