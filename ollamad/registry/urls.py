@@ -81,9 +81,14 @@ def resolve(base: Url, reference: str) -> Url:
     reference = reference.strip(" \t")
     if _CONTROL.search(reference):
         raise BadUrl("invalid control character in URL")
-    if _SCHEME.fullmatch(reference) or not reference.startswith("/"):
-        # A path beside the present one, or an absolute URL.
-        return parse_url(urljoin(str(base), reference))
+    if _SCHEME.fullmatch(reference):
+        return parse_url(reference)
+    if not reference.startswith("/"):
+        # A path beside the present one.
+        try:
+            return parse_url(urljoin(str(base), reference))
+        except ValueError as error:
+            raise BadUrl(str(error)) from None
     if reference.startswith("//"):
         return parse_url(f"{base.scheme}:{reference}")
     # As it is: joining would tidy up dots that a signature may cover.

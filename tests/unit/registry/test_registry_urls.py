@@ -139,9 +139,10 @@ def test_a_redirect_from_https_to_http_is_refused_unless_insecure() -> None:
     assert follow(307, "GET", "http://cdn.test/y", insecure=True) == "http://cdn.test/y"
 
 
-def test_a_location_that_is_no_url() -> None:
+@pytest.mark.parametrize("location", ["gopher://x/", "http://[::1", "http:x", "//[::1/x"])
+def test_a_location_that_is_no_url(location: str) -> None:
     with pytest.raises(TransportError, match="failed to parse Location header"):
-        located(HERE, "gopher://x/")
+        located(HERE, location)
 
 
 @pytest.mark.parametrize(
