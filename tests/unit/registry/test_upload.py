@@ -268,6 +268,22 @@ def test_a_part_of_which_nothing_was_sent_goes_out_again_on_the_same_url() -> No
     assert run.only() == patch
 
 
+def test_delays_go_on_growing_in_a_new_session() -> None:
+    run = Run(100)
+    run.open("u0")
+    patch = run.only()
+    assert isinstance(patch, Patch)
+    for waits in (1, 2, 4):
+        run.upload.broken(run.now, patch, OllamadError("refused"), began=False)
+        before = run.now
+        assert run.wait() - before == waits
+        assert run.only() == patch
+    run.refused(patch)
+    before = run.now
+    assert run.wait() - before == 8
+    assert run.only() == Open()
+
+
 def test_a_connection_lost_in_a_part_is_a_new_session() -> None:
     run = Run(100)
     for session, started in (("u", 0), ("v", 1), ("w", 3)):
