@@ -353,7 +353,9 @@ def _nothing(url: Url) -> str | None:
 async def _check_status(response: httpx.Response) -> None:
     if response.status_code >= 400:
         body = await read_start(response, LONGEST_ERROR_BODY, _STALL)
-        raise status_error(response.status_code, body)
+        error = status_error(response.status_code, body)
+        error.retry_after = response.headers.get("retry-after")
+        raise error
 
 
 async def _close(response: httpx.Response) -> None:

@@ -21,6 +21,8 @@ class RegistryError(OllamadError):
     def __init__(self, message: str, *, code: int = 0) -> None:
         super().__init__(message)
         self.code = code
+        #: The header Retry-After as it came, if it did.
+        self.retry_after: str | None = None
 
 
 class RegistryNotFound(RegistryError):

@@ -284,9 +284,12 @@ class _BlobUpload:
         except (Refused, KeyUnavailable) as error:
             plan.give_up(error)
         except OllamadError as error:
-            code = error.code if isinstance(error, RegistryError) else 0
+            code, asked = 0, None
+            if isinstance(error, RegistryError):
+                code = error.code
+                asked = retry_after(error.retry_after) if code in (429, 503) else None
             lost = isinstance(error, TransportError) or code in (502, 503, 504)
-            plan.not_committed(trio.current_time(), action, error, lost=lost)
+            plan.not_committed(trio.current_time(), action, error, lost=lost, asked=asked)
         else:
             plan.committed()
 

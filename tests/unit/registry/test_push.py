@@ -773,6 +773,16 @@ async def test_a_commit_always_refused(
     assert not script.asked("PUT", "/manifests/")
 
 
+async def test_a_busy_registry_at_the_commit(
+    clock: MockClock, script: Script, store: Store
+) -> None:
+    registry = PlainRegistry(script)
+    script.on("PUT", f"{UPLOADS}*", Reply(429, {"Retry-After": "9"}), registry._commit)
+    one_layer(store)
+    assert (await push(script, store)).error is None
+    assert times(script.asked("PUT", "/uploads/")) == [0, 9]
+
+
 async def test_a_commit_whose_answer_is_lost(
     clock: MockClock, script: Script, store: Store
 ) -> None:
