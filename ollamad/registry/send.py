@@ -8,8 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from http import HTTPStatus
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +51,6 @@ class Sent:
     """
 
     reply: Reply | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
     md5: bytes | None = None
     began: bool = False
     error: OllamadError | None = None
@@ -133,7 +131,6 @@ class Sender:
             authorized=authorized,
         ) as response:
             text = await read_start(response, LONGEST_ERROR_BODY, self.timing.stall)
-        sent.headers = response.headers
         sent.reply = self._reply(url, response, text.decode("utf-8", "replace"))
         if authorized and response.status_code == 401:
             challenge = chosen(response.headers.get_list("WWW-Authenticate"))
@@ -146,7 +143,7 @@ class Sender:
             location = self.session.led_to(url, headers["Location"])
         return Reply(
             status=status,
-            reason=response.reason_phrase or _reason(status),
+            reason=response.reason_phrase,
             body=body,
             location=location,
             session=next_session(self.session, url, headers) if status < 400 else None,
@@ -158,13 +155,6 @@ def next_session(session: Session, url: str, headers: Mapping[str, str]) -> str 
     """Where the upload goes on after this answer to a request for ``url`` (4.3)."""
     location = headers.get("Docker-Upload-Location") or headers.get("Location")
     return session.led_to(url, location) if location else None
-
-
-def _reason(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
 
 
 async def send_blob(
