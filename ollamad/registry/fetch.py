@@ -171,15 +171,19 @@ class _Fetch:
         # Resumed with everything there, all that is missing is the verification.
         if not parts or not self._plan.is_complete:
             await self._renew()
+        whole = False
         try:
             error = await self._transferred()
+            whole = error is None
         finally:
-            if not self._plan.is_complete:
+            # Also when the last byte has come: who leaves before it is hashed comes back for that.
+            if not whole:
                 with trio.CancelScope(shield=True):
                     await self._checkpoint()
         if error is not None:
             raise error
-        await self._settle()
+        with trio.CancelScope(shield=True):
+            await self._settle()
 
     # --- before ---------------------------------------------------------------------------------
 

@@ -557,6 +557,27 @@ async def test_cancelling_keeps_what_came(mock_clock: Any, world: World) -> None
     assert world.stored(DIGEST) == DATA
 
 
+async def test_leaving_when_all_has_come_but_is_not_hashed(
+    mock_clock: Any, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.blob(DATA)
+    scope = trio.CancelScope()
+
+    def hash_until(self: Any, end: int) -> None:
+        trio.from_thread.run_sync(scope.cancel)  # the last client leaves
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fetch._Fetch, "_hash_until", hash_until)
+        with scope:
+            await world.fetch(DIGEST, 250)
+    assert scope.cancelled_caught
+    [raw] = world.store.partial(DIGEST).notes()
+    assert parse_part(raw) == Part(0, 0, 250, 250)
+    await world.fetch(DIGEST, 250)
+    assert [range for _, range in world.ranges()] == ["0-249"]
+    assert world.stored(DIGEST) == DATA
+
+
 @pytest.mark.parametrize("late", [0.0, 0.2, 1.1])
 async def test_a_crash_costs_a_second(
     mock_clock: Any, world: World, monkeypatch: pytest.MonkeyPatch, late: float
