@@ -47,7 +47,7 @@ LARGEST_BLOB = 2**50
 _GATHERED = 512 * 1024
 #: Bytes that are read at once to be hashed; worth a thread; and hashed between two looks at whether
 #: that is still wanted.
-_READ = 1024 * 1024
+_READ = 512 * 1024
 _WORTH_HASHING = 4 * 1024 * 1024
 _HASHED_AT_ONCE = 16 * 1024 * 1024
 
@@ -157,6 +157,7 @@ class _Fetch:
         self._arrived = trio.Event()
         self._hash = hashlib.sha256()
         self._hashed = 0
+        self._buffer = memoryview(bytearray(_READ))
         self._all_hashed = trio.Event()
 
     async def run(self) -> None:
@@ -421,11 +422,12 @@ class _Fetch:
 
     def _hash_until(self, end: int) -> None:
         while self._hashed < end:
-            data = self._files.read(min(_READ, end - self._hashed), self._hashed)
-            if not data:
+            view = self._buffer[: end - self._hashed]
+            count = self._files.read_into(view, self._hashed)
+            if not count:
                 raise OSError("the file has been truncated")
-            self._hash.update(data)
-            self._hashed += len(data)
+            self._hash.update(view[:count])
+            self._hashed += count
 
     async def _settle(self) -> None:
         """Make it a blob if it is what was asked for, remove it if not."""

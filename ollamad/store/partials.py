@@ -20,6 +20,9 @@ from ollamad.store.durable import make_directories, sync_directory
 #: More is in no note.
 _MAX_NOTE_BYTES = 4096
 
+#: So many pieces the system takes in one call, less a few.
+_MOST_CHUNKS = 1000
+
 #: Errors of file systems that know no locks: there, as in the reference, two may collide.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -93,17 +96,21 @@ class Partial:
 
         Raises OSError; then some of them may be written.
         """
-        view = memoryview(chunks[0] if len(chunks) == 1 else b"".join(chunks))
-        size = len(view)
-        while view:
-            written = os.pwrite(self._descriptor, view, offset)
-            view = view[written:]
+        left = list(chunks) if len(chunks) <= _MOST_CHUNKS else [b"".join(chunks)]
+        size = sum(map(len, left))
+        while left:
+            written = os.pwritev(self._descriptor, left, offset)
             offset += written
+            # Usually all of it; a full disk may take a part.
+            while left and written >= len(left[0]):
+                written -= len(left.pop(0))
+            if left:
+                left[0] = left[0][written:]
         return size
 
-    def read(self, size: int, offset: int) -> bytes:
-        """At most ``size`` bytes from ``offset`` on, none at the end."""
-        return os.pread(self._descriptor, size, offset)
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill ``buffer`` from ``offset`` on; how many bytes there were, 0 at the end."""
+        return os.preadv(self._descriptor, [buffer], offset)
 
     def sync(self) -> None:
         """Make what was written last: only then may a note tell of it."""

@@ -22,17 +22,41 @@ def partial(store: Store) -> Partial:
     return partial
 
 
+def read(partial: Partial, size: int, offset: int) -> bytes:
+    buffer = bytearray(size)
+    return bytes(buffer[: partial.read_into(memoryview(buffer), offset)])
+
+
 def test_pieces_land_where_they_belong(store: Store, partial: Partial) -> None:
     partial.resize(10)
     assert partial.write([b"fg", b"hij"], 5) == 5
     assert partial.write([b"abcde"], 0) == 5
-    assert partial.read(100, 0) == b"abcdefghij"
-    assert partial.read(100, 10) == b""
+    assert read(partial, 100, 0) == b"abcdefghij"
+    assert read(partial, 100, 10) == b""
     partial.sync()
     partial.promote()
     assert blob_files(store) == [NAME]
     assert store.blob_path(DIGEST).read_bytes() == b"abcdefghij"
     assert store.blob_size(DIGEST) == 10
+
+
+def test_a_write_that_takes_only_a_part_is_continued(
+    partial: Partial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.pwritev
+
+    def a_little(descriptor: int, chunks: list[bytes], offset: int) -> int:
+        return real(descriptor, [b"".join(chunks)[:3]], offset)
+
+    monkeypatch.setattr(os, "pwritev", a_little)
+    assert partial.write([b"ab", b"cdef", b"g", b"hi"], 1) == 9
+    assert read(partial, 100, 0) == b"\0abcdefghi"
+
+
+def test_many_small_pieces(partial: Partial) -> None:
+    pieces = [bytes([n % 256]) for n in range(5000)]
+    assert partial.write(pieces, 0) == 5000
+    assert read(partial, 9999, 0) == b"".join(pieces)
 
 
 def test_the_umask_decides_who_may_read_it(store: Store) -> None:
@@ -104,7 +128,7 @@ def test_only_one_has_it(store: Store, partial: Partial) -> None:
     partial.write([b"x"], 0)
     partial.release()
     assert other.acquire()
-    assert other.read(10, 0) == b"x"
+    assert read(other, 10, 0) == b"x"
 
 
 def test_the_lock_is_on_the_file_that_has_the_name(
