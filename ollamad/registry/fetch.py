@@ -6,6 +6,7 @@ are hashed there while others still arrive, and become a blob only when their di
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import random
@@ -158,7 +159,7 @@ class _Fetch:
         self._hash = hashlib.sha256()
         self._hashed = 0
         self._buffer = memoryview(bytearray(_READ))
-        self._all_hashed = trio.Event()
+        self._hashing_ended = trio.Event()
 
     async def run(self) -> None:
         parts = await self._blocking(self._resumed)
@@ -239,9 +240,7 @@ class _Fetch:
                 except (RegistryError, TransportError) as error:
                     if isinstance(error, RegistryError) and error.code < 400:
                         raise
-                    logger.warning(
-                        "no direct URL", extra=self._fields(error=error.message, try_=tries)
-                    )
+                    logger.warning("no direct URL", extra=self._fields(error=error.message))
                 tries += 1
                 step = min(tries**2 * timing.step, timing.longest_step)
                 await trio.sleep(step * random.uniform(0.5, 1.5))
@@ -258,7 +257,7 @@ class _Fetch:
             try:
                 await self._supervise(nursery)
                 if self._plan.error is None:
-                    await self._all_hashed.wait()
+                    await self._hashing_ended.wait()
             except OllamadError as error:
                 failure = error
             nursery.cancel_scope.cancel()
@@ -365,9 +364,9 @@ class _Fetch:
         if self._plan.is_complete or self._plan.prefix() - self._hashed >= _WORTH_HASHING:
             self._arrived.set()
 
-    def _fail(self, error: OSError) -> None:
+    def _fail(self, error: OSError, operation: str = "write") -> None:
         named = OSError(error.errno, error.strerror, str(self._files.path))
-        self._plan.fail(os_error_text("write", named))
+        self._plan.fail(os_error_text(operation, named))
         self._changed.set()
 
     def _show(self) -> None:
@@ -413,19 +412,19 @@ class _Fetch:
                 try:
                     await trio.to_thread.run_sync(self._hash_until, end)
                 except OSError as error:
-                    self._fail(error)
-                    return
+                    self._fail(error, "read")
+                    break
             else:
                 await self._arrived.wait()
                 self._arrived = trio.Event()
-        self._all_hashed.set()
+        self._hashing_ended.set()
 
     def _hash_until(self, end: int) -> None:
         while self._hashed < end:
             view = self._buffer[: end - self._hashed]
             count = self._files.read_into(view, self._hashed)
             if not count:
-                raise OSError("the file has been truncated")
+                raise OSError(errno.EIO, "the file has been truncated")
             self._hash.update(view[:count])
             self._hashed += count
 

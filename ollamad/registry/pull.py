@@ -209,8 +209,7 @@ class _Pull:
         """The size of a blob that need not be fetched; it is kept from pruning for an hour."""
         if not blob.is_stored(self.store):
             return None
-        with contextlib.suppress(FileNotFoundError):
-            self.store.touch_blob(blob.digest)
+        self._keep_young(blob)
         return self.store.blob_size(blob.digest)
 
     async def _work(self, blob: Wanted, transfer: Transfer) -> None:
@@ -229,8 +228,13 @@ class _Pull:
     def _touch(self) -> None:
         """What is there already is still needed."""
         for blob in self.blobs:
-            with contextlib.suppress(FileNotFoundError):
-                self.store.touch_blob(blob.digest)
+            self._keep_young(blob)
+
+    def _keep_young(self, blob: Wanted) -> None:
+        # Another user's file may be used without being changed; no daemon of theirs prunes it for
+        # being old while this one counts on it.
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            self.store.touch_blob(blob.digest)
 
 
 def _pulling(blob: Wanted, total: int, completed: int) -> Progress:

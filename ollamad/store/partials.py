@@ -144,16 +144,17 @@ class Partial:
             temporary.unlink(missing_ok=True)
             raise
 
-    def _note_paths(self) -> list[Path]:
-        prefix = self.path.name + "-"
+    def _note_paths(self, *, halves: bool = False) -> list[Path]:
+        """``halves``: those too that a crash kept from being finished."""
+        prefixes = (f"{self.path.name}-", f".{self.path.name}-")[: 1 + halves]
         try:
             with os.scandir(self.path.parent) as entries:
-                return [Path(entry.path) for entry in entries if entry.name.startswith(prefix)]
+                return [Path(entry.path) for entry in entries if entry.name.startswith(prefixes)]
         except FileNotFoundError:
             return []
 
     def _remove_notes(self) -> None:
-        for path in self._note_paths():
+        for path in self._note_paths(halves=True):
             path.unlink(missing_ok=True)
 
     # --- ends -----------------------------------------------------------------------------------
@@ -211,7 +212,7 @@ def unfinished(directory: Path) -> set[str]:
         names = [entry.name for entry in os.scandir(directory)]
     except FileNotFoundError:
         return set()
-    return {name.partition("-partial")[0] for name in names if "-partial" in name}
+    return {name.partition("-partial")[0].lstrip(".") for name in names if "-partial" in name}
 
 
 def _lock(descriptor: int) -> bool:

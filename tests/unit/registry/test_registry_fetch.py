@@ -463,6 +463,28 @@ async def test_notes_that_cannot_be_written_end_it(
     assert trio.current_time() < 3
 
 
+async def test_what_cannot_be_read_again_ends_it(
+    mock_clock: Any, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Partial, buffer: memoryview, offset: int) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    world.blob(DATA)
+    monkeypatch.setattr(Partial, "read_into", broken)
+    with pytest.raises(OllamadError, match=r"read .*-partial: input/output error"):
+        await world.fetch(DIGEST, 250)
+    assert trio.current_time() < 2
+
+
+async def test_a_file_that_is_cut_behind_our_back(
+    mock_clock: Any, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.blob(DATA)
+    monkeypatch.setattr(Partial, "read_into", lambda self, buffer, offset: 0)
+    with pytest.raises(OllamadError, match="input/output error"):
+        await world.fetch(DIGEST, 250)
+
+
 async def test_a_directory_that_cannot_be_made(mock_clock: Any, world: World) -> None:
     world.store.root.write_text("a file")
     with pytest.raises(OllamadError, match="not a directory"):

@@ -220,6 +220,19 @@ async def test_notes_of_a_blob_that_is_there_go(mock_clock: Clock, world: World)
     assert world.files() == [path.name]
 
 
+async def test_another_users_blob_will_do(
+    mock_clock: Clock, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(world, WEIGHTS, config=None)
+    put(world, digest_of(WEIGHTS), WEIGHTS)
+
+    def refuse(self: Store, digest: str) -> None:
+        raise PermissionError(1, "Operation not permitted", "x")
+
+    monkeypatch.setattr(Store, "touch_blob", refuse)
+    assert await world.pull() == said("pulling manifest", WEIGHTS, *END)
+
+
 async def test_another_size_than_the_manifests_is_damage(mock_clock: Clock, world: World) -> None:
     serve(world, WEIGHTS, config=None)
     put(world, digest_of(WEIGHTS), WEIGHTS[:-1])

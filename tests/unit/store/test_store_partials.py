@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,16 @@ def test_half_a_note_of_a_crash_is_no_note(store: Store, partial: Partial) -> No
     assert partial.notes() == []
     partial.note(3, b"{}")
     assert partial.notes() == [b"{}"]
+
+
+@pytest.mark.parametrize("end", [Partial.discard, Partial.promote])
+def test_half_a_note_goes_with_the_others(
+    store: Store, partial: Partial, end: Callable[[Partial], None]
+) -> None:
+    partial.path.with_name(f".{NAME}-partial-3").write_bytes(b"{")
+    assert unfinished(store.root / "blobs") == {NAME}
+    end(partial)
+    assert unfinished(store.root / "blobs") == set()
 
 
 def test_a_note_that_cannot_be_written_leaves_the_old_one(
