@@ -382,6 +382,17 @@ async def test_what_no_direct_url_can_be_read_from(
     assert trio.current_time() == 0
 
 
+async def test_who_is_denied_does_not_ask_on(mock_clock: Any, world: World) -> None:
+    """Each try would be another signature."""
+    world.blob(DATA)
+    challenge = {"WWW-Authenticate": 'Bearer realm="https://r.test/token",service="s",scope="x"'}
+    world.script.on("GET", "https://r.test/token*", Reply(body=b'{"token":"t"}'))
+    world.script.on("GET", f"{BASE}/blobs/{DIGEST}", Reply(401, challenge))
+    with pytest.raises(OllamadError, match="unauthorized: access denied"):
+        await world.fetch(DIGEST, 250)
+    assert len(world.script.asked("GET", DIGEST)) == 2
+
+
 async def test_an_internal_target_is_refused_at_once(mock_clock: Any, world: World) -> None:
     world.blob(DATA)
     target = "https://inside.test/d"
@@ -556,6 +567,14 @@ async def test_a_doubtful_set_is_thrown_away(
     assert [seen.method for seen in world.script.requests] == ["HEAD", "GET", "GET"]
     assert world.ranges() == [(0, "0-249")]
     assert world.files() == [NAME]
+
+
+async def test_an_impossible_size_is_thrown_away_too(mock_clock: Any, world: World) -> None:
+    """Where the manifest says nothing of the size, part files could say anything."""
+    _leave(world, bytes(250), Part(0, 0, 2**51, 100))
+    world.blob(DATA)
+    await world.fetch(DIGEST)
+    assert world.ranges() == [(0, "0-249")]
 
 
 async def test_a_note_that_cannot_be_read_is_thrown_away(mock_clock: Any, world: World) -> None:
