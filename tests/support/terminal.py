@@ -10,6 +10,7 @@ import signal
 import struct
 import subprocess
 import termios
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
@@ -40,7 +41,9 @@ class Terminal:
 
     def wait(self) -> int:
         """The exit status; everything that was written is in ``seen`` then."""
+        end = time.monotonic() + LIMIT
         while self.process.poll() is None:
+            assert time.monotonic() < end, self.seen[self._looked :]
             self._read(0.05)
         while self._read(0):
             pass

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from scripted_server import Answer, Cli, Script, error, ok
+from support.daemon import eventually
 
 from ollamad.cli.browser import open_page, opener
 
@@ -101,7 +102,8 @@ def browser(tmp_path: Path) -> dict[str, str]:
     """An environment whose ``xdg-open`` writes what it gets to ``opened``, and then stays."""
     program = tmp_path / "xdg-open"
     program.write_text(
-        f'#!/bin/sh\nprintf %s "$#:$1" > {tmp_path}/new\nmv {tmp_path}/new {tmp_path}/opened\n'
+        f'#!/bin/sh\nsession=$(cut -d " " -f 6 /proc/$$/stat)\n'
+        f'printf "%s:%s:%s" "$session" "$#" "$1" > {tmp_path}/new\nmv {tmp_path}/new {tmp_path}/opened\n'
         f"read line < {tmp_path}/fifo\n"
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
@@ -121,9 +123,11 @@ def test_the_browser_gets_the_page_and_nobody_waits_for_it(
     body = json.dumps({"error": "unauthorized", "signin_url": url.replace(" ", "%20")})
     server.on("POST /api/me", Answer(body.encode(), 401))
     assert cli("signin", environ={**browser, "OLLAMA_HOST": server.url}).status == 0
-    while not (tmp_path / "opened").exists():
-        pass
-    assert (tmp_path / "opened").read_text() == f"1:{url.replace(' ', '%20')}"
+    eventually((tmp_path / "opened").exists, what="the browser is open")
+    session, rest = (tmp_path / "opened").read_text().split(":", 1)
+    assert rest == f"1:{url.replace(' ', '%20')}"
+    # The Ctrl-C of this terminal is not for the browser.
+    assert int(session) != os.getsid(0)
     assert not (tmp_path / "hurt").exists()
     # Let it go: it is there, reading.
     with (tmp_path / "fifo").open("w") as fifo:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.terminal import on_terminal, screen
 
-from ollamad.cli.confirm import FOOTER, Question, typed_answer
+from ollamad.cli.confirm import FOOTER, Question, confirm, typed_answer
 from ollamad.cli.keys import Key, Keys
 from ollamad.cli.width import width
 
@@ -153,12 +153,18 @@ def test_a_plain_terminal_is_asked_for_a_line() -> None:
         assert b"\x1b" not in terminal.seen
 
 
-@pytest.mark.parametrize("key", [b"\x03", b"\x04"])
-def test_a_line_that_does_not_come_is_a_no(key: bytes) -> None:
-    with on_terminal([*ASK, "yes"], {**HOME, "TERM": "dumb"}) as terminal:
-        terminal.until(rb"\[Y/n\] ")
-        terminal.press(key)
-        terminal.until(b"answer False")
+@pytest.mark.parametrize("end", [EOFError, KeyboardInterrupt])
+def test_a_line_that_does_not_come_is_a_no(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], end: type[BaseException]
+) -> None:
+    def ended(_: str) -> str:
+        raise end
+
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr("builtins.input", ended)
+    assert confirm("Did you mean?") is False
+    # What follows begins on a line of its own.
+    assert capsys.readouterr().out == "\n"
 
 
 def test_a_killed_question_leaves_the_terminal_as_it_was() -> None:
