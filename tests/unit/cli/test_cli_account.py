@@ -103,7 +103,8 @@ def browser(tmp_path: Path) -> dict[str, str]:
     program = tmp_path / "xdg-open"
     program.write_text(
         f'#!/bin/sh\nsession=$(cut -d " " -f 6 /proc/$$/stat)\n'
-        f'printf "%s:%s:%s" "$session" "$#" "$1" > {tmp_path}/new\nmv {tmp_path}/new {tmp_path}/opened\n'
+        f'printf "%s:%s:%s" "$session" "$#" "$1" > {tmp_path}/new\n'
+        f"mv {tmp_path}/new {tmp_path}/opened\n"
         f"read line < {tmp_path}/fifo\n"
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
