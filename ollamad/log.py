@@ -64,6 +64,8 @@ def configure(
     ours = python_level(level)
     root.setLevel(ours if ours <= TRACE else max(ours, logging.WARNING))
     logging.getLogger("ollamad").setLevel(ours)
+    # It would show the heads of answers, with URLs in them that are as good as a password.
+    logging.getLogger("httpcore").setLevel(max(ours, logging.WARNING))
     # What no format here shows need not be found out for every record.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # A broken stderr must not print tracebacks to it.

@@ -125,6 +125,18 @@ def test_libraries_are_quiet_unless_all_is_asked_for(
         assert re.findall(r"level=(\w+)", stream.getvalue()) == expected
 
 
+@pytest.mark.parametrize("setting", [0, -4, -8, -100])
+def test_what_speaks_to_registries_never_shows_what_they_say(setting: int) -> None:
+    """httpcore writes the heads of answers into its debug records: cookies and signed URLs."""
+    stream = io.StringIO()
+    log.configure(setting, "text", stream)
+    logging.getLogger("httpcore.http11").debug("receive_response_headers.complete secret")
+    logging.getLogger("httpcore.connection").info("secret")
+    assert stream.getvalue() == ""
+    logging.getLogger("httpcore.http11").warning("odd")
+    assert "odd" in stream.getvalue()
+
+
 def test_lines_of_runners_are_passed_on_as_they_are() -> None:
     record = logging.makeLogRecord(
         {"name": RUNNER_OUTPUT, "levelno": 20, "msg": 'load: 100% "done"\n\x1b[0m= two'}
