@@ -110,6 +110,9 @@ class Translation:
 
     def _event(self, line: bytes) -> bytes:
         """Known keys in our order. Raises OllamadError for an error, and for what is no event."""
+        if not line.isascii():
+            # What is no UTF-8 would make our own line none either.
+            line = line.decode("utf-8", "replace").encode()
         try:
             found = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
         except (msgspec.DecodeError, RecursionError):
@@ -141,5 +144,8 @@ def _check(error: msgspec.Raw | None) -> None:
     text = _given(error)
     if text is None or text == b'""':
         return
-    message: Any = msgspec.json.decode(text)
+    try:
+        message: Any = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        message = None  # a number beyond all numbers, or half a surrogate pair
     raise OllamadError(message if isinstance(message, str) else text.decode("utf-8", "replace"))

@@ -100,11 +100,16 @@ class _User(msgspec.Struct):
 def read_user(body: bytes) -> UserResponse | None:
     """The user in an answer, the plan ``free`` if it names none; None for what is no user."""
     try:
-        found = msgspec.json.decode(body, type=_User)
+        found = msgspec.json.decode(_text(body), type=_User)
     except (msgspec.DecodeError, RecursionError):
         return None
     fields = {name: getattr(found, name) or "" for name in _User.__struct_fields__}
     return UserResponse(**{**fields, "plan": fields["plan"].strip() or "free"})
+
+
+def _text(body: bytes) -> str:
+    """What is no UTF-8 is replaced: the library raises other errors for it than for bad JSON."""
+    return body.decode("utf-8", "replace")
 
 
 class _Refusal(msgspec.Struct):
@@ -114,7 +119,7 @@ class _Refusal(msgspec.Struct):
 def signin_url_in(body: bytes) -> str:
     """The sign-in URL that an answer offers; empty for one that no browser should be sent to."""
     try:
-        url = msgspec.json.decode(body, type=_Refusal).signin_url or ""
+        url = msgspec.json.decode(_text(body), type=_Refusal).signin_url or ""
     except (msgspec.DecodeError, RecursionError):
         return ""
     return url if url.startswith("https://") and url.isascii() and url.isprintable() else ""

@@ -118,9 +118,9 @@ def _members(body: bytes) -> dict[str, bytes] | None:
     try:
         found = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
         return {name: compact(bytes(value)) for name, value in found.items()}
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         pass
-    # Half surrogates, which the fast reader does not take.
+    # Half surrogates and what is no UTF-8, which the fast reader does not take.
     try:
         value = json.loads(body.decode("utf-8", "replace"), parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -131,7 +131,7 @@ def _members(body: bytes) -> dict[str, bytes] | None:
 
 
 def _text(value: bytes | None) -> str | None:
-    found = None if value is None else json.loads(value)
+    found = None if value is None else json.loads(value.decode("utf-8", "replace"))
     return found if isinstance(found, str) else None
 
 

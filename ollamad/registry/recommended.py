@@ -59,7 +59,7 @@ def read_list(raw: bytes) -> tuple[ModelRecommendation, ...]:
         raise BadList("the list is too long")
     try:
         found = msgspec.json.decode(raw, type=_List)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise BadList(str(error)) from None
     if not found.recommendations or len(found.recommendations) > _MOST_MODELS:
         raise BadList(f"{len(found.recommendations or ())} models")

@@ -78,10 +78,20 @@ def test_an_empty_error_is_none() -> None:
         (b"[]", "[]"),
         (b'{"done":', '{"done":'),
         (b"\xff", "\ufffd"),
+        (b'{"error":"a\xffb"}', "a\ufffdb"),
+        (b'{"error":"\\ud800"}', '{"error":"\\ud800"}'),
+        (b'{"error":1e999}', "1e999"),
     ],
 )
 def test_errors_and_what_is_no_event(line: bytes, text: str) -> None:
     assert failed(line) == text
+
+
+def test_what_is_no_text_is_replaced() -> None:
+    """A client's decoder must not stumble over what another server sends."""
+    events, error = GENERATE.events([b'{"\xff":1,"response":"a\xffb"}'])
+    assert error is None
+    assert json.loads(events)["response"] == "a\ufffdb"
 
 
 def test_what_came_before_an_error_is_kept_and_nothing_after_it() -> None:

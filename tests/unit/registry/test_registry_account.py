@@ -152,7 +152,14 @@ def test_all_of_a_user() -> None:
     assert read_user(b'{"id":null,"plan":null}') == read_user(b"{}")
 
 
-@pytest.mark.parametrize("raw", [b"", b"[" * 100_000, b"\xff"])
+def test_what_is_no_text_is_replaced() -> None:
+    user = read_user(b'{"name":"\xff"}')
+    assert user is not None
+    assert user.name == "\ufffd"
+    assert signin_url_in(b'{"signin_url":"https://ollama.com/\xff"}') == ""
+
+
+@pytest.mark.parametrize("raw", [b"", b"[" * 100_000, b"\xff", b'{"\xff', b'{"name":"\\ud800"}x'])
 def test_what_is_no_user_and_offers_nothing(raw: bytes) -> None:
     assert read_user(raw) is None
     assert signin_url_in(raw) == ""

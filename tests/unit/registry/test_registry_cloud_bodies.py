@@ -177,6 +177,12 @@ def test_which_raw_bodies_are_for_the_cloud(body: str, model: str | None) -> Non
     assert cloud_model_in(body.encode()) == model
 
 
+def test_a_raw_body_that_is_no_text_is_none_of_the_clouds_business_but_no_accident() -> None:
+    assert cloud_model_in(b'{"model":"\xff:cloud"}') == "\ufffd"
+    assert cloud_model_in(b'{"\xff":1,"model":"k:cloud"}') == "k"
+    assert with_model(b'{"\xff":1}', "k") == '{"model":"k","\ufffd":1}'.encode()
+
+
 def test_a_raw_body_keeps_everything_but_the_model() -> None:
     body = b'{"zz": 1, "model":"k:cloud", "messages":[ {"b":1, "a":[2.50, 1e3]} ], "\xc3\xa9":null}'
     assert with_model(body, "k") == (

@@ -109,6 +109,8 @@ def test_models_of_the_cloud_need_both_limits(
         listed(*({"model": f"m{i}"} for i in range(201))),
         listed({"model": "a", "description": "x" * 300_000}),
         b'{"recommendations":' + b"[" * 100_000,
+        b'{"recommendations":[{"model":"\xff"}]}',
+        b'{"recommendations":[{"model":"\\ud800"}]}',
     ],
 )
 def test_what_is_not_believed(raw: bytes) -> None:
