@@ -32,23 +32,27 @@ class TooLong(RegistryError):
         self.start = start
 
 
-async def read_body(response: httpx.Response, limit: int, stall: float = math.inf) -> bytes:
+async def read_body(
+    response: httpx.Response, limit: int, stall: float = math.inf, within: float = math.inf
+) -> bytes:
     """The body, decoded where it came with gzip; raises TooLong for more than ``limit`` bytes.
 
-    ``stall``: seconds without a byte after which it is given up with TransportError. Raises
-    RegistryError for another encoding.
+    ``stall``: seconds without a byte after which it is given up with TransportError, ``within``:
+    seconds for all of it. Raises RegistryError for another encoding.
     """
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):
         raise RegistryError(f"unsupported content encoding {quoted(encoding)}")
-    body = await _read_raw(response, limit, stall)
+    body = await _read_raw(response, limit, stall, within)
     return await gunzip(body, limit) if encoding.endswith("gzip") and body else body
 
 
-async def read_start(response: httpx.Response, limit: int, stall: float = math.inf) -> bytes:
+async def read_start(
+    response: httpx.Response, limit: int, stall: float = math.inf, within: float = math.inf
+) -> bytes:
     """As `read_body`, but what is longer is cut: for the texts of errors."""
     try:
-        return await read_body(response, limit, stall)
+        return await read_body(response, limit, stall, within)
     except TooLong as error:
         return error.start
 
@@ -57,7 +61,7 @@ async def discard(response: httpx.Response) -> None:
     """Close an answer that nobody reads, with a short rest read so that its connection stays."""
     try:
         with trio.move_on_after(_DISCARDING):
-            await _read_raw(response, _DISCARDED, math.inf)
+            await _read_raw(response, _DISCARDED)
     except (TooLong, TransportError):
         # Closing ends the connection; that is all that was to be had.
         pass
@@ -96,14 +100,20 @@ async def gunzip(data: bytes, limit: int) -> bytes:
     raise RegistryError("gzip: too many parts")
 
 
-async def _read_raw(response: httpx.Response, limit: int, stall: float) -> bytes:
+async def _read_raw(
+    response: httpx.Response, limit: int, stall: float = math.inf, within: float = math.inf
+) -> bytes:
     body = bytearray()
+    end = trio.current_time() + within
     async with raw_pieces(response) as pieces:
         while True:
-            with trio.move_on_after(stall) as waiting:
+            with trio.move_on_at(min(trio.current_time() + stall, end)) as waiting:
                 piece = await anext(pieces, None)
             if waiting.cancelled_caught:
-                raise TransportError("no data arrived for too long")
+                late = trio.current_time() >= end
+                raise TransportError(
+                    "the answer took too long" if late else "no data arrived for too long"
+                )
             if piece is None:
                 return bytes(body)
             body += piece

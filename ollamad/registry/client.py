@@ -47,8 +47,10 @@ if TYPE_CHECKING:
 #: The largest manifest, decoded or not.
 LARGEST_MANIFEST = 16 * 1024 * 1024
 _LARGEST_TOKEN = 64 * 1024
-#: Seconds. A registry may have to put gigabytes together before it answers; a body then flows.
+#: Seconds. A registry may have to put gigabytes together before it answers; a body then flows, and
+#: those that are read whole are small.
 _ANSWER_LIMIT = 600.0
+_BODY_LIMIT = 600.0
 _STALL = 60.0
 
 #: Names and values; a name may come more than once.
@@ -137,7 +139,9 @@ class Session:
         response, where = await self._with_token(url, send)
         try:
             await _check_status(response)
-            body = b"" if method == "HEAD" else await read_body(response, limit, _STALL)
+            body = (
+                b"" if method == "HEAD" else await read_body(response, limit, _STALL, _BODY_LIMIT)
+            )
             return Answer(response.status_code, response.headers, body, str(where))
         finally:
             await _close(response)
@@ -266,10 +270,10 @@ class Session:
         response, _ = await self._follow("GET", parsed, fields, b"", authorize, _ANSWER_LIMIT)
         try:
             if response.status_code >= 400:
-                text = await read_start(response, LONGEST_ERROR_BODY, _STALL)
+                text = await read_start(response, LONGEST_ERROR_BODY, _STALL, _BODY_LIMIT)
                 error = f": {text.decode('utf-8', 'replace')}" if text else ""
                 raise RegistryError(f"{response.status_code}{error}", code=response.status_code)
-            return _token(await read_body(response, _LARGEST_TOKEN, _STALL))
+            return _token(await read_body(response, _LARGEST_TOKEN, _STALL, _BODY_LIMIT))
         finally:
             await _close(response)
 
@@ -352,7 +356,7 @@ def _nothing(url: Url) -> str | None:
 
 async def _check_status(response: httpx.Response) -> None:
     if response.status_code >= 400:
-        body = await read_start(response, LONGEST_ERROR_BODY, _STALL)
+        body = await read_start(response, LONGEST_ERROR_BODY, _STALL, _BODY_LIMIT)
         error = status_error(response.status_code, body)
         error.retry_after = response.headers.get("retry-after")
         raise error
@@ -378,7 +382,7 @@ def _token(body: bytes) -> str:
     """What a token's answer says; ``access_token`` is the name that other servers use."""
     try:
         value: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except (ValueError, msgspec.DecodeError, RecursionError) as error:
         raise RegistryError(f"the token's answer is not JSON: {error}") from None
     fields = value if isinstance(value, dict) else {}
     token = fields.get("token") or fields.get("access_token") or ""

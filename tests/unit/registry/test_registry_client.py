@@ -223,6 +223,24 @@ async def test_an_answer_that_stalls_is_given_up(
     assert "timeout awaiting" in await failure(script, TransportError)
 
 
+async def test_an_answer_that_trickles_is_given_up(
+    script: Script, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A byte a minute never stalls; neither a manifest, a token nor an error is worth hours."""
+    trickle: list[Any] = [b"x", Wait(59)] * 1000
+    text = "the answer took too long"
+    for reply in (Reply(body=trickle), Reply(500, {}, trickle)):
+        script.on("GET", MANIFEST, reply)
+        begin = trio.current_time()
+        assert await failure(script, TransportError) == text
+        assert trio.current_time() - begin == pytest.approx(600)
+    script.on("GET", MANIFEST, challenge())
+    for reply in (Reply(body=trickle), Reply(403, {}, trickle)):
+        script.on("GET", TOKEN, reply)
+        assert await failure(script, TransportError) == text
+    assert script.open == 0
+
+
 async def test_an_answer_that_nobody_reads_is_closed(
     script: Script, autojump_clock: trio.testing.MockClock
 ) -> None:
