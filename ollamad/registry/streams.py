@@ -23,11 +23,17 @@ from ollamad.registry.tls import reason
 TLS_TIMEOUT = 10.0
 #: Bytes that one read may bring: with less, big transfers cost more turns of the loop.
 _RECEIVE = 1 << 18
+#: Until an answer has begun, reads are short and few: a head is no longer than httpcore allows, and
+#: whoever sends interim answers without end neither holds up the loop nor is listened to for ever.
+_HEAD_RECEIVE = 1 << 14
+_LONGEST_HEAD = 1 << 18
 #: A shorter write fits into the socket's buffer: no answer can overtake it.
 _LONG_WRITE = 1 << 14
 #: Seconds after which the next address is tried beside the one before.
 _STAGGER = 0.25
 _MOST_ADDRESSES = 16
+#: Interim answers in the middle of a body, after which the next one counts as the answer.
+_MOST_INTERIM = 16
 
 
 class Link(trio.abc.Stream):
@@ -75,16 +81,30 @@ class Stream(httpcore.AsyncNetworkStream):
         #: The other side has closed in order.
         self.ended = False
         self._early: list[bytes | bytearray] = []
+        #: Bytes that may still come before the head of the answer is complete; None: it is.
+        self._head_left: int | None = None
+
+    def expect_head(self) -> None:
+        """An answer is to come; `head_complete` ends what this begins."""
+        self._head_left = _LONGEST_HEAD
+
+    def head_complete(self) -> None:
+        self._head_left = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Raises TransportError; empty at the end."""
+        if self._head_left is not None and self._head_left <= 0:
+            raise TransportError("malformed HTTP response: its head has no end")
         if self._early:
-            data = self._early.pop()
+            data = self._early.pop(0)
         else:
+            most = _RECEIVE if self._head_left is None else _HEAD_RECEIVE
             try:
-                data = await self.stream.receive_some(_RECEIVE)
+                data = await self.stream.receive_some(most)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 raise TransportError(f"read: {_broken(error)}") from error
+        if self._head_left is not None:
+            self._head_left -= len(data)
         self.ended = not data
         return bytes(data)
 
@@ -106,7 +126,11 @@ class Stream(httpcore.AsyncNetworkStream):
         async def watch() -> None:
             nonlocal answered
             try:
-                self._early.append(await self.stream.receive_some(_RECEIVE))
+                while True:
+                    data = await self.stream.receive_some(_HEAD_RECEIVE)
+                    self._early.append(data)
+                    if not _is_interim(data) or len(self._early) > _MOST_INTERIM:
+                        break
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 # The read that follows tells what happened.
                 pass
@@ -161,6 +185,15 @@ class Stream(httpcore.AsyncNetworkStream):
         return None
 
 
+def _is_interim(data: bytes | bytearray) -> bool:
+    """Whether this is all of a 1xx answer, after which the body is still wanted."""
+    return (
+        data.startswith((b"HTTP/1.1 10", b"HTTP/1.0 10"))
+        and data.endswith(b"\r\n\r\n")
+        and data.count(b"HTTP/1.") == 1
+    )
+
+
 async def connect(host: str, port: int, internal: AddressScope) -> Stream:
     """A connection to the first address that answers. Raises ConnectFailed, AddressRefused."""
     try:
@@ -196,14 +229,20 @@ async def _first(targets: Sequence[tuple[int, Any, AddressScope]]) -> Stream:
         winners.append(Stream(Link(trio.SocketStream(sock), scope)))
         nursery.cancel_scope.cancel()
 
-    async with trio.open_nursery() as nursery:
-        for target in targets:
-            failed = trio.Event()
-            nursery.start_soon(attempt, *target, failed)
-            with trio.move_on_after(_STAGGER):
-                await failed.wait()
+    try:
+        async with trio.open_nursery() as nursery:
+            for target in targets:
+                failed = trio.Event()
+                nursery.start_soon(attempt, *target, failed)
+                with trio.move_on_after(_STAGGER):
+                    await failed.wait()
+    except BaseException:
+        # Cancelled in the moment in which a connection came about.
+        for each in winners:
+            each.link.socket.close()
+        raise
     for late in winners[1:]:
-        await late.aclose()
+        late.link.socket.close()
     if not winners:
         raise failure
     return winners[0]

@@ -28,6 +28,8 @@ KEPT = 90.0
 _MOST_KEPT = 64
 _MOST_KEPT_FOR_ONE = 16
 _LONGEST_REASON = 200
+#: Bytes of a piece of a body.
+_SMALL = 4096
 #: Asked again over a new connection when a kept one turns out to be closed.
 _REPEATABLE = ("GET", "HEAD")
 
@@ -50,6 +52,11 @@ class _Connection:
     scope: AddressScope | None
     used: bool = False
 
+    @property
+    def has_more(self) -> bool:
+        """Whether bytes are there that nobody asked for: they would pass for the next answer."""
+        return bool(self.http._h11_state.trailing_data[0])
+
     def serves(self, way: _Way, internal: AddressScope) -> bool:
         return self.way == way and (self.scope is None or self.scope <= internal)
 
@@ -64,13 +71,14 @@ class SocketTransport:
 
     async def send(self, request: Outgoing) -> httpx.Response:
         way = _Way(request.proxy, *request.url.origin)
+        sent = _on_the_wire(request)
         while True:
             connection = await self._take(way, request.internal)
             if connection is None:
                 connection = await self._open(request, way)
             was_used, connection.used = connection.used, True
             try:
-                return await self._exchange(connection, request)
+                return await self._exchange(connection, request, sent)
             except _Closed:
                 if not was_used or request.method not in _REPEATABLE:
                     raise TransportError("EOF", request=request.shown) from None
@@ -98,7 +106,7 @@ class SocketTransport:
     async def _give_back(self, connection: _Connection) -> None:
         same = sum(each.way == connection.way for each in self._kept)
         full = len(self._kept) >= _MOST_KEPT or same >= _MOST_KEPT_FOR_ONE
-        if connection.http.is_idle() and not full:
+        if connection.http.is_idle() and not full and not connection.has_more:
             self._kept.append(connection)
         else:
             await connection.http.aclose()
@@ -143,10 +151,13 @@ class SocketTransport:
             self._context = await trio.to_thread.run_sync(client_context, self._environ)
         return self._context
 
-    async def _exchange(self, connection: _Connection, request: Outgoing) -> httpx.Response:
+    async def _exchange(
+        self, connection: _Connection, request: Outgoing, sent: httpcore.Request
+    ) -> httpx.Response:
         stream = connection.stream
+        stream.expect_head()
         try:
-            response = await connection.http.handle_async_request(_on_the_wire(request))
+            response = await connection.http.handle_async_request(sent)
         except httpcore.RemoteProtocolError as error:
             if stream.ended:
                 raise _Closed from None
@@ -159,6 +170,7 @@ class SocketTransport:
             if connection.used and "reset" in error.cause:
                 raise _Closed from error
             raise TransportError(error.cause, request=request.shown) from error
+        stream.head_complete()
         body = _Body(self, connection, response)
         extensions = {} if connection.scope is None else {SCOPE: connection.scope}
         return httpx.Response(
@@ -185,6 +197,9 @@ class _Body(httpx.AsyncByteStream):
         try:
             async for piece in self._response.aiter_stream():
                 yield piece
+                if len(piece) < _SMALL:
+                    # Thousands of them come with one read, and others want to run meanwhile.
+                    await trio.lowlevel.checkpoint()
         except httpcore.RemoteProtocolError as error:
             if self._connection.stream.ended:
                 raise BodyCut from None
@@ -215,7 +230,7 @@ def _on_the_wire(request: Outgoing) -> httpcore.Request:
     try:
         encoded = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
     except UnicodeEncodeError:
-        raise TransportError("invalid header in the request") from None
+        raise TransportError("invalid header in the request", request=request.shown) from None
     return httpcore.Request(
         request.method.encode(),
         httpcore.URL(
