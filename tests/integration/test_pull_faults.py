@@ -58,9 +58,9 @@ FAST = Timing(
     delay=0.002,
     longest_delay=0.03,
     retry_after=0.01,
-    stall=0.1,
+    stall=0.4,  # longer than this loop is ever busy with other things
     slow=5.0,
-    drip=0.2,
+    drip=0.5,
     growth=0.05,
     patience=0.05,
     direct_url=0.5,
@@ -172,7 +172,9 @@ async def one_seed(port: int, home: Path, seed: int) -> Outcome:
                 patience = dice.uniform(0, 0.3) if dice.random() < 0.3 else 30
                 with trio.move_on_after(patience) as scope:
                     error = await pull(registry, proxy.host)
-                assert scope.cancelled_caught is False or patience < 1, f"it hangs: {outcome}"
+                assert scope.cancelled_caught is False or patience < 1, (
+                    f"it hangs: {outcome}\n{proxy.history}"
+                )
             watch.look()
             if scope.cancelled_caught:
                 continue
@@ -188,13 +190,12 @@ async def test_a_hundred_seeds(
     registry: DockerRegistry,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    record_property: Callable[[str, object], None],
 ) -> None:
     monkeypatch.setattr(fetch, "cut", partial(cut, least=PART))
     manifest = registry.get_manifest("acme/big")
     outcomes: list[Outcome] = []
     problems: list[str] = []
-    limit = trio.CapacityLimiter(4)
+    limit = trio.CapacityLimiter(8)
 
     async def run(seed: int) -> None:
         async with limit:
@@ -210,9 +211,7 @@ async def test_a_hundred_seeds(
                 nursery.start_soon(run, seed)
     assert not problems, "\n".join(problems)
     honest = [o for o in outcomes if not o.wrong]
-    record_property("errors", sum(len(o.errors) for o in outcomes))
-    print("\n".join(str(o) for o in sorted(honest, key=lambda o: -o.factor)[:8]))
-    record_property("most", max(o.factor for o in honest))
+    print(f"at most {max(o.factor for o in honest):.3f} of the blob were transferred")
     # The seeds are worth something: all faults came, and many pulls had to be resumed.
     done = sum((o.proxy.done for o in outcomes), start=type(outcomes[0].proxy.done)())
     assert set(done) == {*HONEST, "wrong", "loop"}

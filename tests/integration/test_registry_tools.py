@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
+from benchmarks import pull
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from support.fault_proxy import HONEST, KINDS, Fault, FaultProxy, Plan
@@ -379,3 +380,18 @@ def test_a_token_is_used_up_and_a_foul_server(registry: DockerRegistry, http: ht
 def test_claims_without_a_memory() -> None:
     with pytest.raises(Refusal, match="service"):
         check_request("GET", EXAMPLE_URL, f"{EXAMPLE_KEY}:{EXAMPLE_SIGNATURE}", 1760000000)
+
+
+# --- the benchmark --------------------------------------------------------------------------------
+
+
+def test_the_benchmark_measures() -> None:
+    figures = {figure.name.strip(): figure for figure in pull.throughput(True, 3_000_000)}
+    assert len(figures) == 5
+    ratio = figures["pull of 3.000 MB / (curl -o, then sha256sum)"]
+    assert ratio.target == 0.8
+    assert ratio.value > 0
+    assert figures["pull"].value > 0
+    assert figures["curl alone"].value > 0
+    assert figures["memory of the daemon above idle, most"].value > 0
+    assert figures["/api/version during pulls, 95th percentile"].value > 0
