@@ -24,6 +24,7 @@ from ollamad.registry.errors import (
     AccessDenied,
     Refused,
     RegistryError,
+    RegistryNotFound,
     TransportError,
     status_error,
 )
@@ -355,6 +356,10 @@ def _nothing(url: Url) -> str | None:
 
 
 async def _check_status(response: httpx.Response) -> None:
+    if response.status_code == 404:
+        # A text of its own (3.2), whatever becomes of the body.
+        await discard(response)
+        raise RegistryNotFound
     if response.status_code >= 400:
         body = await read_start(response, LONGEST_ERROR_BODY, _STALL, _BODY_LIMIT)
         error = status_error(response.status_code, body)

@@ -142,6 +142,17 @@ async def test_errors_are_told_at_once(
     assert script.open == 0
 
 
+@pytest.mark.parametrize("body", [[b"x", CUT], [b"x", RESET], [b"x", STALL], [b"x" * 50_000] * 9])
+async def test_not_found_is_said_whatever_becomes_of_its_page(
+    script: Script, body: list[Any], autojump_clock: trio.testing.MockClock
+) -> None:
+    script.on("GET", MANIFEST, Reply(404, {"Content-Encoding": "br"}, body))
+    begin = trio.current_time()
+    assert await failure(script, RegistryNotFound) == "file does not exist"
+    assert trio.current_time() - begin < 2
+    assert script.open == 0
+
+
 async def test_a_redirect_without_a_location_is_an_answer(script: Script) -> None:
     script.on("POST", f"{R}/v2/ns/m/blobs/uploads/", Reply(307))
     session = made(script)
@@ -557,6 +568,21 @@ async def test_who_refuses_after_a_redirect_cannot_name_a_realm_of_its_own(
     script.on("GET", "https://evil.test/x", challenge("https://evil.test/token"))
     text = 'realm host "evil.test" does not match original host "r.test"'
     assert await failure(script, RegistryError) == text
+
+
+async def test_who_refuses_after_a_redirect_may_name_the_registrys_own_realm(
+    script: Script,
+) -> None:
+    """10.10: the original host counts. It gets neither the signature nor the token by that."""
+    script.on("GET", MANIFEST, Reply(302, {"Location": "https://evil.test/x"}))
+    script.on("GET", "https://evil.test/x", challenge(scope="repository:any/thing:push"))
+    script.on("GET", TOKEN, Reply(body=b'{"token":"T"}'))
+    assert await failure(script, AccessDenied) == "unauthorized: access denied"
+    assert [s.headers.get("authorization") for s in script.asked(part="evil")] == [None, None]
+    assert [s.headers.get("authorization") for s in script.asked(part="manifests")] == [
+        None,
+        "Bearer T",
+    ]
 
 
 async def test_another_host_is_never_given_a_token_for_its_401(script: Script) -> None:
