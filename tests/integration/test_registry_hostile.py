@@ -15,9 +15,9 @@ import psutil
 import pytest
 import trio
 
-from ollamad.registry.addresses import ANY
+from ollamad.registry.addresses import ANY, AddressRefused, AddressScope
 from ollamad.registry.bodies import read_body
-from ollamad.registry.errors import TransportError
+from ollamad.registry.errors import ConnectFailed, TransportError
 from ollamad.registry.http import Http
 from ollamad.registry.streams import connect
 
@@ -239,6 +239,23 @@ async def test_a_header_that_cannot_be_sent_opens_no_connection(
         with pytest.raises(TransportError, match="invalid header in the request"):
             await http.send("PUT", hostile.url, {"X-Amz-Meta": value})
     assert len(hostile.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.1", "0x7f.1", "0x7f000001", "2130706433", "0177.0.0.1", "0", "localhost", "127.0.0.1."],
+)
+async def test_other_spellings_of_an_internal_address_are_no_way_in(
+    http: Http, hostile: Hostile, host: str
+) -> None:
+    """What the resolver makes of them is judged, not what they look like."""
+    url = hostile.url.replace("127.0.0.1", host)
+    hostile.will(FINAL)
+    with pytest.raises((AddressRefused, ConnectFailed)):
+        await http.send("GET", url, internal=AddressScope.LINK_LOCAL)
+    # The refusal is all that keeps it out, where the resolver knows the spelling.
+    if host not in ("127.0.0.1.",):
+        assert await asked(http, url) == b"ok"
 
 
 async def test_a_connection_made_in_the_moment_of_cancelling_is_closed(

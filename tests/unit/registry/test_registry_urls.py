@@ -68,6 +68,16 @@ def test_urls(text: str, origin: tuple[str, str, int], sent: str) -> None:
         "https://h/a\r\nX: y",
         "https://h/a\x00",
         "https://h/" + "x" * 20000,
+        "https://[fe80::1%25eth0]/",
+        "https://[fe80::1%eth0]/",
+        "https://[v1.x]/",
+        # A resolver may take these dots and letters for plain ones.
+        "https://127\u30020\u30020\u30021/",
+        "https://\uff45vil.test/",
+        "https://h\u2044x/",
+        "https://h\\.evil/",
+        "https://h:443:/",
+        "https://.h/",
     ],
 )
 def test_what_is_no_url_that_can_be_asked_for(text: str) -> None:
@@ -85,6 +95,11 @@ def test_user_information_is_not_passed_on() -> None:
     [
         ("/cdn/x?sig=a%2Fb&z=1&a=2", "https://h:5/cdn/x?sig=a%2Fb&z=1&a=2"),
         ("/a/../b", "https://h:5/a/../b"),
+        ("/\\evil.test/x", "https://h:5/\\evil.test/x"),
+        ("\\\\evil.test", "https://h:5/v2/\\\\evil.test"),
+        ("..//..//evil.test", "https://h:5/evil.test"),
+        ("/x#@evil.test", "https://h:5/x"),
+        ("/%0d%0aX: y", "https://h:5/%0d%0aX:%20y"),
         ("//other/x", "https://other/x"),
         ("http://other/x", "http://other/x"),
         ("y", "https://h:5/v2/y"),
@@ -139,7 +154,19 @@ def test_a_redirect_from_https_to_http_is_refused_unless_insecure() -> None:
     assert follow(307, "GET", "http://cdn.test/y", insecure=True) == "http://cdn.test/y"
 
 
-@pytest.mark.parametrize("location", ["gopher://x/", "http://[::1", "http:x", "//[::1/x"])
+@pytest.mark.parametrize(
+    "location",
+    [
+        "gopher://x/",
+        "http://[::1",
+        "http:x",
+        "//[::1/x",
+        "//h@evil.test/",
+        "///evil.test/",
+        "javascript:x",
+        "/a\r\nX: y",
+    ],
+)
 def test_a_location_that_is_no_url(location: str) -> None:
     with pytest.raises(TransportError, match="failed to parse Location header"):
         located(HERE, location)
