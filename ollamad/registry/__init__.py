@@ -1,1 +1,1 @@
-"""Model registries: the daemon's key, and in time pull and push."""
+"""Other machines: registries, to pull from and push to, and ollama.com."""

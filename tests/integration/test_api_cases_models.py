@@ -611,7 +611,6 @@ BEFORE_ANY_EVENT = [
         400,
         "DRAFT cannot be used with remote models",
     ),
-    ({"from": "not-stored"}, 500, "model 'not-stored:latest' not found, and pulling models is"),
 ]
 
 
@@ -633,6 +632,22 @@ def test_errors_before_any_event(
     found, media, events = create(own, stream, model="t", **with_digests(own, body))
     assert (found, media, len(events)) == (status, PLAIN, 1)
     assert events[0]["error"].startswith(text)
+    assert "t:latest" not in listed(own)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_base_that_cannot_be_pulled(own: FakeDaemon, stream: bool) -> None:
+    """Nothing listens there; never over plain http, whatever the request says (3.1)."""
+    body = {"model": "t", "from": "127.0.0.1:1/u/m", "insecure": True}
+    status, _, events = create(own, stream, **body)
+    error = events.pop()["error"]
+    assert error.startswith(
+        'pull model manifest: Get "https://127.0.0.1:1/v2/u/m/manifests/latest": dial tcp'
+    )
+    if stream:
+        assert (status, events) == (200, [{"status": "pulling manifest"}])
+    else:
+        assert (status, events) == (500, [])
     assert "t:latest" not in listed(own)
 
 
