@@ -3,6 +3,7 @@ the loop, take memory, leave a connection behind, or pass for another answer."""
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import threading
@@ -239,6 +240,81 @@ async def test_a_header_that_cannot_be_sent_opens_no_connection(
         with pytest.raises(TransportError, match="invalid header in the request"):
             await http.send("PUT", hostile.url, {"X-Amz-Meta": value})
     assert len(hostile.requests) == 1
+
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str] | OSError]:
+    """What names stand for in this test: addresses in order, or an error."""
+    known: dict[str, list[str] | OSError] = {}
+
+    async def getaddrinfo(host: str, port: int, **_: object) -> list[Any]:
+        await trio.lowlevel.checkpoint()
+        found = known[host]
+        if isinstance(found, OSError):
+            raise found
+        return [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (each, port, 0, 0))
+            if ":" in each
+            else (socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port))
+            for each in found
+        ]
+
+    monkeypatch.setattr(trio.socket, "getaddrinfo", getaddrinfo)
+    return known
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [["127.0.0.2", "127.0.0.1"], ["::1", "127.0.0.1"], ["127.0.0.2", "::1", "127.0.0.1"]],
+)
+async def test_of_several_addresses_one_that_answers_is_enough(
+    http: Http,
+    hostile: Hostile,
+    resolver: dict[str, list[str] | OSError],
+    addresses: list[str],
+) -> None:
+    resolver["r.test"] = addresses
+    hostile.will(FINAL)
+    assert await asked(http, hostile.url.replace("127.0.0.1", "r.test")) == b"ok"
+
+
+async def test_of_public_and_internal_addresses_only_the_public_ones_are_tried(
+    resolver: dict[str, list[str] | OSError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name with both is the usual way past a guard that looks at one of them."""
+    tried: list[str] = []
+
+    class Socket:
+        async def connect(self, address: tuple[Any, ...]) -> None:
+            tried.append(address[0])
+            await trio.lowlevel.checkpoint()
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(trio.socket, "socket", lambda family, kind: Socket())
+    resolver["r.test"] = ["127.0.0.1", "8.8.8.8", "10.0.0.1", "2606:4700::1111", "fd00::1", "::1"]
+    with pytest.raises(ConnectFailed):
+        await connect("r.test", 443, AddressScope.PUBLIC)
+    assert tried == ["8.8.8.8", "2606:4700::1111"]
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "no such host"),
+        (socket.gaierror(socket.EAI_AGAIN, "x"), "temporary failure in name resolution"),
+        (socket.gaierror(socket.EAI_FAIL, "Broken Resolver"), "broken resolver"),
+    ],
+)
+async def test_a_name_that_is_nowhere(
+    http: Http, resolver: dict[str, list[str] | OSError], error: OSError, text: str
+) -> None:
+    resolver["r.test"] = error
+    with pytest.raises(ConnectFailed) as caught:
+        await http.send("GET", "http://r.test/x")
+    assert caught.value.message == f'Get "http://r.test/x": dial tcp: lookup r.test: {text}'
 
 
 @pytest.mark.parametrize(
