@@ -802,6 +802,30 @@ async def test_a_commit_whose_answer_is_lost(
     assert pushed.seconds == pytest.approx(1, abs=0.1)
 
 
+async def test_a_commit_that_leads_inside_is_refused_at_once(
+    clock: MockClock, script: Script, store: Store
+) -> None:
+    PlainRegistry(script)
+    script.addresses["store.test"] = "10.0.0.7"
+    script.on("PUT", f"{UPLOADS}*", Reply(307, {"Location": "https://store.test/c"}))
+    one_layer(store)
+    pushed = await push(script, store)
+    assert failed(pushed).startswith('refused: registry "r.test" leads to the internal address')
+    assert len(script.asked("PUT")) == 1
+    assert pushed.seconds < 1
+
+
+async def test_a_lost_commit_of_which_nothing_can_be_learnt_is_repeated(
+    clock: MockClock, script: Script, store: Store
+) -> None:
+    registry = PlainRegistry(script)
+    script.on("PUT", f"{UPLOADS}*", Fail("EOF", connected=True), registry._commit)
+    script.on("HEAD", f"{BASE}/blobs/*", Reply(404), Reply(500))
+    one_layer(store)
+    assert (await push(script, store)).error is None
+    assert len(script.asked("PUT", "/uploads/")) == 2
+
+
 async def test_a_commit_that_did_not_arrive(clock: MockClock, script: Script, store: Store) -> None:
     registry = PlainRegistry(script)
     script.on("PUT", f"{UPLOADS}*", Fail("EOF", connected=True), registry._commit)

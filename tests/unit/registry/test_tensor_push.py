@@ -395,6 +395,48 @@ async def test_an_opening_always_refused(clock: MockClock, script: Script, store
     assert 10 < pushed.seconds < 50
 
 
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (Reply(202), "init upload: no upload location"),
+        (Fail(), f'init upload: Post "{UPLOADS}?digest=…": dial tcp: connect: connection refused'),
+    ],
+)
+async def test_an_opening_that_leads_nowhere(
+    clock: MockClock, script: Script, store: Store, answer: Reply | Fail, text: str
+) -> None:
+    PlainRegistry(script)
+    tensors(store, b"1")
+    script.on("POST", f"{UPLOADS}*", answer)
+    pushed = await push(script, store)
+    assert failed(pushed) == f"max retries exceeded: {text}"
+    assert counts(script) == {"POST": 72}
+
+
+async def test_an_opening_that_is_denied_is_not_repeated(
+    clock: MockClock, script: Script, store: Store
+) -> None:
+    PlainRegistry(script)
+    tensors(store, b"1")
+    script.on("POST", f"{UPLOADS}*", Reply(401, CHALLENGE))
+    script.on("GET", f"https://{HOST}/token*", Reply(403, body=b"no"))
+    assert failed(await push(script, store)) == "403: no"
+    assert counts(script) == {"POST": 1, "GET": 1}
+
+
+async def test_a_store_that_always_refuses_a_whole_blob(
+    clock: MockClock, script: Script, store: Store
+) -> None:
+    PlainRegistry(script)
+    tensors(store, b"1")
+    directing(script)
+    script.on("PUT", "https://store.test/*", Reply(500, body=b"full"))
+    pushed = await push(script, store)
+    assert failed(pushed) == "max retries exceeded: direct upload: status 500: full"
+    # Each attempt opens a session of its own, and none is committed.
+    assert counts(script) == {"POST": 6, "PUT": 6}
+
+
 async def test_a_part_always_refused(clock: MockClock, script: Script, store: Store) -> None:
     registry = PlainRegistry(script)
     tensors(store, b"1")

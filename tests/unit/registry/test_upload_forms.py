@@ -38,6 +38,21 @@ def test_etag() -> None:
     assert etag([]) == "d41d8cd98f00b204e9800998ecf8427e-0"
 
 
+def test_etags_of_the_worked_push() -> None:
+    """9.3, with the blobs of 9.2."""
+    params = b'{"stop":["USER:","ASSISTANT:"],"temperature":0.6,"top_k":10,"top_p":0.7}\n'
+    config = (
+        b'{"model_format":"gguf","model_family":"test","model_families":["test"],'
+        b'"model_type":"0","file_type":"unknown","architecture":"amd64","os":"linux"}\n'
+    )
+    for content, tag in (
+        (b"{{ .System }} {{ .Prompt }}", "d6717bb8ff4d3436f697fdd3e24873dd-1"),
+        (params, "7af9fdfa31596f1c70d8737cb70a7dd5-1"),
+        (config, "15c302e8bdd5c74c6efba04d834d78d6-1"),
+    ):
+        assert etag(md5s(content, len(content))) == tag
+
+
 def test_etag_of_a_quarter_of_a_gigabyte() -> None:
     block = bytes(10_000_000)
     digests = []
