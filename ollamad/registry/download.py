@@ -31,6 +31,9 @@ _SOME = 16  # a sixteenth of the part
 #: An attempt this much slower than others is worth a new connection, this many times in a row.
 _FAR_SLOWER = 0.1
 _MOST_SLOW = 3
+#: Attempts in a row that stalled without a single byte until such ones count as failures: ten
+#: minutes of silence. The reference would ask for ever.
+_MOST_EMPTY_STALLS = 20
 #: Bytes per second that are next to nothing, with whatever the others do.
 _DRIP_RATE = 1024
 
@@ -102,7 +105,8 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """An attempt that we ended ourselves because it brought too little: it is not counted."""
+    """An attempt that we ended ourselves because it brought too little: it is not counted, unless
+    it is one of many that brought nothing at all."""
 
     text: str
     slow: bool = False
@@ -142,6 +146,7 @@ class _State:
     #: As ``failures``, but small progress does not shorten the wait.
     exponent: int = 0
     slow: int = 0
+    empty_stalls: int = 0
     last_error: str = ""
 
 
@@ -307,7 +312,10 @@ class Download:
             return
         if isinstance(end, Interrupted):
             state.slow += end.slow
-            return
+            state.empty_stalls = 0 if gained else state.empty_stalls + 1
+            if state.empty_stalls <= _MOST_EMPTY_STALLS:
+                return
+            end = Broken(end.text)
         state.failures += 1
         delay = min(self._timing.delay * 2**state.exponent, self._timing.longest_delay)
         state.exponent += 1

@@ -132,9 +132,17 @@ def test_a_stalled_part_goes_on_where_it_was() -> None:
 
 
 def test_stalls_are_not_counted() -> None:
-    world = World(ONE, lambda ask, n: Reply() if n < 50 else Reply([(0, 250)])).run()
-    assert world.plan.is_complete
-    assert [at for at, _ in world.asked] == [30 * n for n in range(50)]
+    world = World(ONE, lambda ask, n: Reply() if n % 20 else Reply([(0, 10)], after=1)).run(20000)
+    assert world.plan.completed == 250
+    assert [at for at, _ in world.asked][:20] == [30 * n for n in range(20)]
+
+
+def test_ten_minutes_of_silence_are_an_error_in_the_end() -> None:
+    world = World(ONE, lambda ask, n: Reply()).run()
+    assert world.plan.error == "max retries exceeded: part 0 stalled"
+    # Twenty uncounted stalls, then six that are counted, with the delays of failures.
+    assert len(world.asked) == 26
+    assert world.now == 26 * 30 + 63
 
 
 def test_the_second_part_fails_while_the_first_receives() -> None:
