@@ -24,12 +24,12 @@ def decode(kind: type[T], body: bytes) -> T:
     try:
         # All fields are there in nearly every answer.
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     try:
         value = msgspec.json.decode(body)
         return msgspec.convert(_completed(kind, value), type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ServerError(f"cannot read the server's answer: {error}") from error
 
 

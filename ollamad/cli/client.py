@@ -217,7 +217,7 @@ def _check_line(response: Response, line: bytes) -> None:
     """Raise what a line says that is not an event."""
     try:
         value = msgspec.json.decode(line)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         text = line.decode("utf-8", "replace")
         if response.status >= 400:
             raise _error_of_stream(response, text) from None
@@ -237,7 +237,7 @@ def _error_of_call(status: int, content: bytes) -> ServerError:
         value = msgspec.json.decode(content)
         message = value.get("error") if isinstance(value, dict) else None
         text = message if isinstance(message, str) else ""
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         text = content.decode("utf-8", "replace").strip()
     if status == 401:
         return Unauthorized(SEE_LOGS, _signin_url(value))

@@ -49,7 +49,7 @@ def interpret(body: bytes) -> Health:
     """The state that the body of a ``/health`` response tells, whatever its HTTP status."""
     try:
         answer = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return Health(State.ERROR, f"llama-server error: {body.decode(errors='replace').strip()}")
     status = message = ""
     if isinstance(answer, dict):

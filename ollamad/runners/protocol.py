@@ -142,7 +142,7 @@ def decode_completion(line: bytes) -> CompletionEvent:
     """Raises ``RunnerError`` for bad JSON and for an error event (3.8 items 6 and 7)."""
     try:
         event = _completion.decode(line)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RunnerError(
             f"error unmarshalling llama-server response: {_complaint(line, error)}"
         ) from error
@@ -155,7 +155,7 @@ def decode_chat(line: bytes) -> ChatEvent:
     """Raises ``RunnerError`` for bad JSON and for an error event (3.8 items 6 and 7)."""
     try:
         event = _chat.decode(line)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RunnerError(
             f"error unmarshalling llama-server chat response: {_complaint(line, error)}"
         ) from error
@@ -169,7 +169,7 @@ def error_message(error: ErrorDetail | str) -> str:
     return error if isinstance(error, str) else error.message
 
 
-def _complaint(line: bytes, error: msgspec.DecodeError) -> str:
+def _complaint(line: bytes, error: msgspec.DecodeError | UnicodeDecodeError) -> str:
     """What is wrong with ``line``, in the words of Go's decoder, which clients know."""
     try:
         json.loads(line)
@@ -235,7 +235,7 @@ _T = TypeVar("_T")
 def _decode(body: bytes, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RunnerError(f"error reading llama-server response: {error}") from error
 
 
@@ -331,7 +331,7 @@ def embeddings_result(status: int, body: bytes) -> Embeddings:
         raise _embedding_error(status, body)
     try:
         answer = _embeddings.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RunnerError(f"unmarshal embedding response: {error}", status=400) from error
     if isinstance(answer, list):
         rows, tokens = answer, 0
@@ -364,7 +364,7 @@ def _embedding_error(status: int, body: bytes) -> RunnerError:
     text = message = _text(body)
     try:
         answer = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         answer = None
     error = answer.get("error") if isinstance(answer, dict) else None
     if isinstance(error, str):

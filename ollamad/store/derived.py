@@ -312,7 +312,7 @@ class Derived:
             return msgspec.json.decode(raw, type=_Note)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             logger.warning("preparing %s again: %s", blob, error)
             return None
 

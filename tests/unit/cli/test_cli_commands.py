@@ -68,6 +68,19 @@ def test_an_answer_that_is_no_json_is_an_error(cli: Cli, server: Script) -> None
     assert cli("list").err.startswith("Error: cannot read the server's answer: ")
 
 
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_that_is_no_utf8_is_an_error(cli: Cli, server: Script, status: int) -> None:
+    server.on("GET /api/tags", Answer(b'{"error":"\xff"}', status))
+    result = cli("list")
+    assert result.status == 1
+    assert result.err.startswith("Error: ")
+    server.on("POST /api/generate", Answer(b'{"error":"\xff"}\n', status))
+    server.on("POST /api/show", ok({}))
+    result = cli("run", "m", "hello")
+    assert result.status == 1
+    assert "Error: " in result.err
+
+
 def test_no_server(cli: Cli) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         environ = {"OLLAMA_HOST": f"127.0.0.1:{listener.getsockname()[1]}"}

@@ -33,6 +33,7 @@ SECOND = 1_000_000_000
         (b'{"status":"error","message":"out of memory"}', State.ERROR),
         (b"[]", State.ERROR),
         (b"not json", State.ERROR),
+        (b'{"status":"\xff"}', State.ERROR),
     ],
 )
 def test_states(body: bytes, state: State) -> None:

@@ -104,8 +104,18 @@ def test_bad_completion_events(line: bytes, text: str) -> None:
 def test_bad_chat_events() -> None:
     with pytest.raises(RunnerError, match=r"^llama-server chat error: boom$"):
         protocol.decode_chat(b'{"error":{"code":500,"message":"boom","type":"server_error"}}')
-    with pytest.raises(RunnerError, match=r"^error unmarshalling llama-server chat response: "):
-        protocol.decode_chat(b'{"choices":"x"}')
+    for line in (b'{"choices":"x"}', b'{"choices":[{"delta":{"content":"\xff"}}]}'):
+        with pytest.raises(RunnerError, match=r"^error unmarshalling llama-server chat response: "):
+            protocol.decode_chat(line)
+
+
+def test_answers_that_are_no_utf8() -> None:
+    body = b'{"content":"\xff"}'
+    with pytest.raises(RunnerError):
+        protocol.decode_completion(body)
+    for status in (200, 500):
+        with pytest.raises(RunnerError):
+            protocol.embeddings_result(status, body)
 
 
 def test_template_tokens_and_text() -> None:

@@ -112,7 +112,7 @@ def test_what_cannot_be_read(files: Derived, published: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["text.gguf", "mmproj.gguf", "json"])
-@pytest.mark.parametrize("damage", ["gone", "cut"])
+@pytest.mark.parametrize("damage", ["gone", "cut", "no UTF-8"])
 def test_damaged_files_are_made_again(
     files: Derived, published: bytes, kind: str, damage: str
 ) -> None:
@@ -123,7 +123,7 @@ def test_damaged_files_are_made_again(
     if damage == "gone":
         path.unlink()
     else:
-        path.write_bytes(whole[:-1])
+        path.write_bytes(whole[:-1] if damage == "cut" else b'{"kind":"\xff"}')
     assert files.find(source) is None
     assert files.make(source) == made
     assert path.read_bytes() == whole
