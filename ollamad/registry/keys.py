@@ -39,7 +39,7 @@ def ensure_key_pair(path: Path, announce: Callable[[str], object]) -> bool:
         return False
     announce(f"Couldn't find '{path}'. Generating new private key.\n")
     private, public = _new_key_pair()
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _install(path, private):
         return False
     _write_public(path.with_name(path.name + ".pub"), public)

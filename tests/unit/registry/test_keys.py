@@ -34,7 +34,7 @@ def test_first_start(tmp_path: Path) -> None:
         f"Couldn't find '{path}'. Generating new private key.\nYour new public key is: \n\n{line}\n"
     )
     modes = [stat.S_IMODE(p.stat().st_mode) for p in (path.parent, path, public)]
-    assert modes == [0o755, 0o600, 0o644]
+    assert modes == [0o700, 0o600, 0o644]
     assert sorted(p.name for p in path.parent.iterdir()) == ["id_ed25519", "id_ed25519.pub"]
     assert line.startswith("ssh-ed25519 AAAA")
     assert line.endswith("\n")
