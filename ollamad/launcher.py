@@ -210,7 +210,8 @@ class Launcher:
     async def _launch(self, spec: ModelSpec, plan: LaunchPlan) -> Runner:
         facts = await trio.to_thread.run_sync(read_launch_facts, spec)
         launch = launch_of(spec, plan, facts)
-        if spec.is_completion and launch.parallel < self._num_parallel:
+        asked = max(spec.options.num_parallel, self._num_parallel)
+        if spec.is_completion and not spec.parallel_allowed and asked > 1:
             log.warning(
                 "model architecture does not currently support parallel requests",
                 extra={"model": spec.name, "architecture": launch.arch},

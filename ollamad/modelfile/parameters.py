@@ -27,6 +27,7 @@ TYPES: dict[str, ParameterType] = {
     "frequency_penalty": "float",
     "stop": "strings",
     "num_ctx": "int",
+    "num_parallel": "int",
     "num_batch": "int",
     "num_gpu": "int",
     "main_gpu": "int",

@@ -475,7 +475,11 @@ class Core:
 def _in_force(spec: ModelSpec, launch: LaunchPlan) -> ModelSpec:
     """``spec`` with the options that the launch really has, and which of them we chose."""
     chosen = _with_options(
-        spec, num_ctx=launch.num_ctx, num_batch=launch.num_batch, use_mmap=launch.use_mmap
+        spec,
+        num_ctx=launch.num_ctx,
+        num_batch=launch.num_batch,
+        use_mmap=launch.use_mmap,
+        num_parallel=spec.options.num_parallel or launch.parallel,
     )
     auto = msgspec.structs.replace(spec.auto, use_mmap=spec.options.use_mmap is None)
     return msgspec.structs.replace(chosen, auto=auto)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ollamad.errors import OllamadError
+from ollamad.errors import BadRequest, OllamadError
 
 #: Tokens to draft at a time when the model brings a draft and nobody says how many.
 DEFAULT_DRAFT = 4
@@ -19,14 +19,21 @@ DEFAULT_DRAFT = 4
 MIN_CONTEXT, MIN_VISION_CONTEXT = 4, 2048
 #: What an embedding model's batch may grow to when nobody sets one.
 EMBEDDING_BATCH = 2048
+#: Requests that one runner may serve at a time, whoever asks for more.
+MAX_PARALLEL = 64
 
 _INT64_MAX = 2**63 - 1
 
 
 class RunnerOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The options that are fixed when a runner starts: a change of one reloads the model."""
+    """The options that are fixed when a runner starts: a change of one reloads the model.
+
+    ``num_parallel``: requests served at a time, each with ``num_ctx`` tokens; 0 leaves it to
+    ``OLLAMA_NUM_PARALLEL``.
+    """
 
     num_ctx: int
+    num_parallel: int = 0
     num_batch: int = 512
     num_gpu: int = -1
     main_gpu: int | None = None
@@ -52,6 +59,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     frequency_penalty: float = 0.0
     stop: tuple[str, ...] = ()
     num_ctx: int
+    num_parallel: int = 0
     num_batch: int = 512
     num_gpu: int = -1
     main_gpu: int | None = None
@@ -63,6 +71,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         """The part that the runner is started with."""
         return RunnerOptions(
             num_ctx=self.num_ctx,
+            num_parallel=self.num_parallel,
             num_batch=self.num_batch,
             num_gpu=self.num_gpu,
             main_gpu=self.main_gpu,
@@ -114,7 +123,8 @@ def resolve(
     """Options in force for one request (4.2 rules 1 to 6 and 8).
 
     ``model`` are the parameters stored with it, ``request`` the request's ``options``; both as
-    decoded JSON. Raises OllamadError (status 500) for a value of the wrong type.
+    decoded JSON. Raises OllamadError (status 500) for a value of the wrong type, BadRequest for a
+    number of slots that no runner has.
     """
     given: dict[str, Any] = {}
     ignored: list[str] = []
@@ -184,6 +194,13 @@ def _integer(key: str, value: Any) -> int:
     return max(-_INT64_MAX - 1, min(_INT64_MAX, int(value)))
 
 
+def _slots(key: str, value: Any) -> int:
+    number = _integer(key, value)
+    if not 0 <= number <= MAX_PARALLEL:
+        raise BadRequest(f'option "{key}" must be from 1 to {MAX_PARALLEL}')
+    return number
+
+
 def _float(key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _wrong_type(key, "type float32")
@@ -238,6 +255,7 @@ _CONVERTERS: dict[str, Callable[[str, Any], Any]] = {
         ),
         _float,
     ),
+    "num_parallel": _slots,
     "use_mmap": _boolean,
     "stop": _strings,
 }

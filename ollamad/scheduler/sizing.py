@@ -180,6 +180,11 @@ def automatic_batch(context: int, predicted: int = 0, available: int = 0) -> int
     return batch
 
 
+def parallel_slots(spec: ModelSpec, limits: Limits) -> int:
+    """Requests that a runner of ``spec`` serves at a time (4.6 step 1)."""
+    return max(1, spec.options.num_parallel or limits.parallel) if spec.parallel_allowed else 1
+
+
 def plan(
     spec: ModelSpec,
     reading: MemoryReading,
@@ -197,7 +202,7 @@ def plan(
     """
     want = spec.options
     free = _available(reading, reserved_by_others)
-    parallel = max(1, limits.parallel) if spec.parallel_allowed else 1
+    parallel = parallel_slots(spec, limits)
     split = _candidate(spec, limits, parallel=parallel, shared=False, measured=measured)
     chosen = split
     # A cache for every slot is best: no request can take another's tokens. When that is more than

@@ -125,6 +125,10 @@ def reload_reason(loaded: ModelSpec, wanted: ModelSpec) -> str | None:
         return "use_mmap"
     if want.num_gpu >= 0 and want.num_gpu != have.num_gpu:
         return "num_gpu"
+    # Who does not say how many slots takes those there are. A model that gets one in any case was
+    # not loaded with fewer than it asked for.
+    if wanted.parallel_allowed and want.num_parallel not in (0, have.num_parallel):
+        return "num_parallel"
     for field in ("main_gpu", "num_thread", "draft_num_predict"):
         if getattr(want, field) != getattr(have, field):
             return field

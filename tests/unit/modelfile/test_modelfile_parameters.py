@@ -22,6 +22,7 @@ from ollamad.modelfile.semver import is_newer, sort_key
     [
         ("temperature", "1", 1),
         ("num_ctx", "4096", 4096),
+        ("num_parallel", "4", 4),
         ("num_ctx", "+7", 7),
         ("num_ctx", "007", 7),
         ("num_ctx", "0" * 5000 + "7", 7),

@@ -63,6 +63,21 @@ def test_slots_are_given_in_order_and_loading_only_takes_none() -> None:
     assert sorted(world.leases) == [tickets[0], tickets[2]]
 
 
+def test_a_model_may_have_its_own_number_of_slots() -> None:
+    world = World(Limits(parallel=1))
+    tickets = [world.ask(spec(num_parallel=3)) for _ in range(4)]
+    world.settle()
+    assert sorted(world.leases) == tickets[:3]
+    world.settle(release=True)
+    loads = len(world.started)
+    for same in (spec(num_parallel=3), spec()):
+        assert world.ask(same) in world.leases
+    other = world.ask(spec(num_parallel=2))
+    world.settle(release=True)
+    assert other in world.grants
+    assert len(world.started) == loads + 1
+
+
 def test_an_embedding_model_has_one_slot() -> None:
     world = World(Limits(parallel=4))
     tickets = [world.ask(spec(completion=False)) for _ in range(2)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ollamad.errors import OllamadError
+from ollamad.errors import BadRequest, OllamadError
 from ollamad.scheduler.options import (
     Auto,
     Defaults,
@@ -131,6 +131,28 @@ def test_values_are_coerced_like_the_reference_does() -> None:
     assert options.stop == ("END",)
     assert options.top_k == options.num_keep == 2**63 - 1
     assert resolved({"use_mmap": False}).auto.use_mmap is False
+
+
+@pytest.mark.parametrize(
+    ("model", "request_", "expected"),
+    [
+        (None, None, 0),
+        ({"num_parallel": 4}, None, 4),
+        ({"num_parallel": 4}, {"num_parallel": 2.9}, 2),
+        ({"num_parallel": 4}, {"num_parallel": None}, 4),
+        ({"num_parallel": 4}, {"num_parallel": 0}, 0),
+        (None, {"num_parallel": 64}, 64),
+    ],
+)
+def test_parallel_slots(model: Any, request_: Any, expected: int) -> None:
+    options = resolved(request_, model).options
+    assert options.num_parallel == options.runner().num_parallel == expected
+
+
+@pytest.mark.parametrize("value", [-1, 65, 1 << 70])
+def test_no_runner_has_such_a_number_of_slots(value: int) -> None:
+    with pytest.raises(BadRequest, match=r'^option "num_parallel" must be from 1 to 64$'):
+        resolved({"num_parallel": value})
 
 
 def test_the_requests_stops_replace_the_models() -> None:

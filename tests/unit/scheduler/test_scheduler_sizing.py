@@ -34,7 +34,9 @@ ROOMY = MemoryReading(total=64 * GIB, free=60 * GIB)
 
 def spec(shape: ModelShape = SHAPE, num_ctx: int = 8192, **changes: Any) -> ModelSpec:
     options = {
-        name: changes.pop(name) for name in ("use_mmap", "num_batch", "num_gpu") if name in changes
+        name: changes.pop(name)
+        for name in ("use_mmap", "num_batch", "num_gpu", "num_parallel")
+        if name in changes
     }
     auto = Auto(num_ctx=True, num_batch="num_batch" not in options, use_mmap=True)
     return ModelSpec(
@@ -113,6 +115,14 @@ def test_explicit_options_are_kept() -> None:
     embedding = spec(num_batch=2048, is_completion=False, parallel_allowed=False)
     assert planned(embedding, parallel=4).parallel == 1
     assert planned(embedding).num_batch == 2048
+
+
+def test_a_model_may_have_its_own_number_of_slots() -> None:
+    got = planned(spec(num_parallel=3), parallel=2)
+    assert (got.parallel, got.num_ctx, got.context_total) == (3, 8192, 3 * 8192)
+    assert planned(spec(num_parallel=1), parallel=2).parallel == 1
+    single = spec(num_parallel=3, parallel_allowed=False)
+    assert planned(single).parallel == 1
 
 
 def test_the_prompt_cache_takes_a_tenth_of_what_is_free() -> None:

@@ -63,11 +63,20 @@ EXPLICIT_MMAP = Auto(num_ctx=True, num_batch=True)
         (spec(num_thread=2), spec(), "num_thread"),
         (DEFAULT, spec(main_gpu=0), "main_gpu"),
         (spec(main_gpu=0), spec(), "main_gpu"),
+        (spec(num_parallel=2), spec(num_parallel=4), "num_parallel"),
+        (spec(num_parallel=4), spec(num_parallel=4), None),
+        (spec(num_parallel=4), spec(), None),
+        (spec(num_parallel=1), spec(num_parallel=4), "num_parallel"),
         (spec(draft_num_predict=0), spec(draft_num_predict=4), "draft_num_predict"),
     ],
 )
 def test_options(loaded: ModelSpec, wanted: ModelSpec, reason: str | None) -> None:
     assert reload_reason(loaded, wanted) == reason
+
+
+def test_who_gets_one_slot_in_any_case_does_not_reload_for_more() -> None:
+    asked = msgspec.structs.replace(spec(num_parallel=4), parallel_allowed=False)
+    assert reload_reason(DEFAULT, asked) is None
 
 
 @pytest.mark.parametrize(
