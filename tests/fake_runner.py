@@ -32,6 +32,9 @@ that ``@path`` there names, which is read again for every request). Every key is
     hold            an answer waits after its first token or event until this file exists
     journal         file that gets a line of JSON for every start, request, and client that left
     only            {"text": script}: for runners that have the text in one of their arguments
+    devices         lines of ``--list-devices``, else those of ``FAKE_DEVICES``, such as
+                    "CUDA0: NVIDIA H100 (81559 MiB, 80995 MiB free)"
+    device_log      lines for standard error in front of them
     launches        scripts for one start each, in turn; the last one stays (needs an ``@path``)
 
 ``GET /fake/requests`` (with the key) lists what was asked: path, body, time, whether the client
@@ -448,15 +451,24 @@ def say(line: str) -> None:
     sys.stderr.flush()
 
 
+def list_devices(script: dict[str, Any]) -> None:
+    for line in script.get("device_log", []):
+        say(line)
+    devices = script.get("devices", os.environ.get("FAKE_DEVICES", "").splitlines())
+    print("Available devices:")
+    for line in devices or ["(none)"]:
+        print(f"  {line}")
+
+
 def main(argv: list[str]) -> None:
     if "--version" in argv:
         say("version: 99999 (fake)")
         return
-    if "--list-devices" in argv:
-        print("Available devices:\n  (none)")
-        return
     text = os.environ.get("FAKE_RUNNER", "{}")
     file = text[1:] if text.startswith("@") else ""
+    if "--list-devices" in argv:
+        list_devices(read_script(file) if file else json.loads(text))
+        return
     launch = take_launch(file) if file else {}
     script = own_part(read_script(file) if file else json.loads(text), argv) | launch
     note(script, "start", argv=argv, environ=dict(os.environ))
