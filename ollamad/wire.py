@@ -439,8 +439,16 @@ class CloudStatus(_Body, kw_only=True):
     source: Literal["none", "env", "config", "both"]
 
 
+class QueueStatus(_Body, kw_only=True):
+    """Requests that wait for a runner or a place there, and those that have one."""
+
+    waiting: int
+    running: int
+
+
 class StatusResponse(_Body, kw_only=True):
     cloud: CloudStatus
+    queue: QueueStatus
 
 
 class UserResponse(_Body, kw_only=True):

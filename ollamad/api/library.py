@@ -44,6 +44,7 @@ from ollamad.wire import (
     Progress,
     PullRequest,
     PushRequest,
+    QueueStatus,
     RunningModel,
     ShowRequest,
     StatusResponse,
@@ -78,10 +79,11 @@ def _running(loaded: LoadedModel, now: int) -> RunningModel:
 
 
 async def get_status(context: Context) -> Response:
-    settings = context.services.settings
+    settings, scheduler = context.services.settings, context.services.scheduler
     return json_response(
         StatusResponse(
-            cloud=CloudStatus(disabled=settings.cloud_disabled, source=settings.cloud_source)
+            cloud=CloudStatus(disabled=settings.cloud_disabled, source=settings.cloud_source),
+            queue=QueueStatus(waiting=scheduler.waiting, running=scheduler.running),
         )
     )
 

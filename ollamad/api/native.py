@@ -19,12 +19,19 @@ from ollamad.api.encoding import (
     float32_array,
     float64_array,
 )
-from ollamad.api.responses import Response, encoded_response, json_response, stream_response
+from ollamad.api.responses import (
+    Response,
+    encoded_response,
+    json_response,
+    stream_response,
+    timed,
+)
 from ollamad.errors import OllamadError
 from ollamad.inference import chat, generate
 from ollamad.inference.embed import Embedded, embed, legacy_embedding
 from ollamad.inference.remote import RemoteAnswer
 from ollamad.inference.services import check_top_logprobs
+from ollamad.scheduler.lease import Waited
 from ollamad.wire import (
     ChatRequest,
     EmbeddingRequest,
@@ -47,8 +54,9 @@ async def post_generate(context: Context) -> Response:
     cloud_model = models.cloud_model(request.model, when_empty="model '' not found")
     if cloud_model is not None:
         return await forward_request(context, request, cloud_model)
-    answer = await generate.generate(context.services, request)
-    return await _answer(answer, request.stream, generate.whole)
+    waited = Waited()
+    answer = await generate.generate(context.services, request, waited)
+    return timed(await _answer(answer, request.stream, generate.whole), waited)
 
 
 async def post_chat(context: Context) -> Response:
@@ -57,8 +65,9 @@ async def post_chat(context: Context) -> Response:
     cloud_model = context.services.models.cloud_model(request.model)
     if cloud_model is not None:
         return await forward_request(context, request, cloud_model)
-    answer = await chat.chat(context.services, request)
-    return await _answer(answer, request.stream, chat.whole)
+    waited = Waited()
+    answer = await chat.chat(context.services, request, waited)
+    return timed(await _answer(answer, request.stream, chat.whole), waited)
 
 
 async def _answer(
@@ -99,13 +108,14 @@ async def post_embed(context: Context) -> Response:
     cloud_model = models.cloud_model(request.model, when_empty="model '' not found")
     if cloud_model is not None:
         return await forward_request(context, request, cloud_model)
-    embedded = await embed(context.services, request)
+    waited = Waited()
+    embedded = await embed(context.services, request, waited)
     if sum(map(len, embedded.vectors)) <= _FEW_NUMBERS:
-        return encoded_response(_embeddings(request.model, embedded))
-    # Printing many numbers takes long; other answers go on meanwhile.
-    return encoded_response(
-        await trio.to_thread.run_sync(_embeddings, request.model, embedded),
-    )
+        body = _embeddings(request.model, embedded)
+    else:
+        # Printing many numbers takes long; other answers go on meanwhile.
+        body = await trio.to_thread.run_sync(_embeddings, request.model, embedded)
+    return timed(encoded_response(body), waited)
 
 
 def _embeddings(model: str, embedded: Embedded) -> bytes:
@@ -125,5 +135,7 @@ async def post_embeddings(context: Context) -> Response:
     cloud_model = context.services.models.cloud_model(request.model)
     if cloud_model is not None:
         return await forward_request(context, request, cloud_model)
-    vector = await legacy_embedding(context.services, request)
-    return json_response(EmbeddingResponse(embedding=msgspec.Raw(float64_array(vector))))
+    waited = Waited()
+    vector = await legacy_embedding(context.services, request, waited)
+    answer = EmbeddingResponse(embedding=msgspec.Raw(float64_array(vector)))
+    return timed(json_response(answer), waited)

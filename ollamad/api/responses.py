@@ -15,6 +15,7 @@ from quart.wrappers.response import ResponseBody
 
 from ollamad.api.encoding import JSON, NDJSON, PLAIN_JSON, encode, error_object
 from ollamad.errors import OllamadError, ServerBusy
+from ollamad.scheduler.lease import Waited
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ __all__ = [
     "raw_response",
     "stream_response",
     "text_response",
+    "timed",
 ]
 
 #: Encodes an error as the last item of a running stream.
@@ -110,6 +112,14 @@ async def stream_response(
     del response.headers["Content-Length"]
     response.response = StreamBody(first, items, error_item)
     response.timeout = None
+    return response
+
+
+def timed(response: Response, waited: Waited) -> Response:
+    """``response``, with a header that says how long its request has waited for its runner."""
+    if waited.is_over:
+        queue, load = waited.queued_ns / 1e6, waited.loaded_ns / 1e6
+        response.headers["Server-Timing"] = f"queue;dur={queue:.3f}, load;dur={load:.3f}"
     return response
 
 

@@ -37,7 +37,7 @@ from ollamad.prompting.messages import chat_conversation, forgets_reasoning
 from ollamad.prompting.requests import chat_body, checked_format
 from ollamad.prompting.schema_check import check_schema
 from ollamad.runners.process import Runner
-from ollamad.scheduler.lease import Lease
+from ollamad.scheduler.lease import Lease, Waited
 from ollamad.scheduler.options import Options
 from ollamad.scheduler.spec import ModelSpec
 from ollamad.wire import ChatRequest, ChatResponse, DebugInfo, Message, Think
@@ -47,11 +47,13 @@ log = logging.getLogger(__name__)
 Events = AsyncGenerator[list[ChatResponse], None]
 
 
-async def chat(services: Services, request: ChatRequest) -> ChatResponse | Events | RemoteAnswer:
+async def chat(
+    services: Services, request: ChatRequest, waited: Waited
+) -> ChatResponse | Events | RemoteAnswer:
     """One object (load, unload, debug), the events of an answer in batches, or those of a stub.
 
     The checks come in the contract's order (10.2). The first batch is empty, as that of
-    ``generate``. Raises OllamadError.
+    ``generate``. ``waited`` is filled when there is a runner. Raises OllamadError.
     """
     started = time.monotonic_ns()
     check_top_logprobs(request.top_logprobs)
@@ -67,7 +69,10 @@ async def chat(services: Services, request: ChatRequest) -> ChatResponse | Event
     require(model, request.model, "chat", tools=bool(request.tools))
     spec, options = services.prepare(model, request.options, shift=request.shift)
     if not request.messages:
-        async with services.scheduler.lease(spec, keep_alive=request.keep_alive, slot=False):
+        async with services.scheduler.lease(
+            spec, keep_alive=request.keep_alive, slot=False
+        ) as lease:
+            waited.for_lease(lease)
             return _single(services, request, "load")
     messages = chat_conversation(
         request.messages,
@@ -77,7 +82,7 @@ async def chat(services: Services, request: ChatRequest) -> ChatResponse | Event
     )
     if not request.debug_render_only:
         messages = await readable_conversation(model, messages)
-    run = _Run(services, request, model, spec, options, messages, think, started)
+    run = _Run(services, request, model, spec, options, messages, think, started, waited)
     if request.debug_render_only:
         return await run.rendering()
     return run.events()
@@ -106,6 +111,7 @@ class _Run:
         messages: list[Message],
         think: Think | None,
         started: int,
+        waited: Waited,
     ) -> None:
         self._services = services
         self._request = request
@@ -115,6 +121,7 @@ class _Run:
         self._messages = messages
         self._think = think
         self._started = started
+        self._waited = waited
 
     async def rendering(self) -> ChatResponse:
         """The prompt instead of an answer (10.7)."""
@@ -122,6 +129,7 @@ class _Run:
         async with self._services.scheduler.lease(
             self._spec, keep_alive=request.keep_alive
         ) as lease:
+            self._waited.for_lease(lease)
             if self._model.is_rendered:
                 prompt, _ = await self._rendered_prompt(lease)
                 text, images = prompt.text, len(prompt.media)
@@ -144,6 +152,7 @@ class _Run:
     async def _native_events(self) -> Events:
         request, services = self._request, self._services
         async with services.scheduler.lease(self._spec, keep_alive=request.keep_alive) as lease:
+            self._waited.for_lease(lease)
             loaded = time.monotonic_ns()
             kept, dropped = await self._fitted(lease)
             self._complain(len(self._messages) - len(kept), dropped, lease.num_ctx)
@@ -179,6 +188,7 @@ class _Run:
     async def _rendered_events(self) -> Events:
         request, services = self._request, self._services
         async with services.scheduler.lease(self._spec, keep_alive=request.keep_alive) as lease:
+            self._waited.for_lease(lease)
             loaded = time.monotonic_ns()
             prompt, parser = await self._rendered_prompt(lease)
             yield []

@@ -15,7 +15,7 @@ from ollamad.inference.services import Services, check_runnable, check_template
 from ollamad.models.catalog import KnownModel
 from ollamad.runners.process import Runner
 from ollamad.runners.protocol import INPUT_TOO_LONG
-from ollamad.scheduler.lease import Lease
+from ollamad.scheduler.lease import Lease, Waited
 from ollamad.wire import EmbeddingRequest, EmbedRequest
 
 #: Numbers as the runner has them: float32.
@@ -42,8 +42,11 @@ def checked_input(value: Any) -> list[str]:
     raise BadRequest("invalid input type")
 
 
-async def embed(services: Services, request: EmbedRequest) -> Embedded:
-    """One unit vector for each input. Raises OllamadError; failures without a status are 400."""
+async def embed(services: Services, request: EmbedRequest, waited: Waited) -> Embedded:
+    """One unit vector for each input; ``waited`` is filled when there is a runner.
+
+    Raises OllamadError; failures without a status are 400.
+    """
     started = time.monotonic_ns()
     services.models.name_of(request.model, when_empty="model '' not found")
     texts = checked_input(request.input)
@@ -54,6 +57,7 @@ async def embed(services: Services, request: EmbedRequest) -> Embedded:
     async with services.scheduler.lease(
         spec, keep_alive=request.keep_alive, slot=bool(texts)
     ) as lease:
+        waited.for_lease(lease)
         loaded = time.monotonic_ns()
         if not texts:
             return Embedded([])
@@ -70,7 +74,7 @@ async def embed(services: Services, request: EmbedRequest) -> Embedded:
     )
 
 
-async def legacy_embedding(services: Services, request: EmbeddingRequest) -> Vector:
+async def legacy_embedding(services: Services, request: EmbeddingRequest, waited: Waited) -> Vector:
     """One vector as the runner gives it; every failure of the runner is a 500."""
     model = await services.models.find_weights(request.model, exact=True)
     check_template(model)
@@ -79,6 +83,7 @@ async def legacy_embedding(services: Services, request: EmbeddingRequest) -> Vec
     async with services.scheduler.lease(
         spec, keep_alive=request.keep_alive, slot=bool(request.prompt)
     ) as lease:
+        waited.for_lease(lease)
         if not request.prompt:
             return array("f")
         try:

@@ -36,7 +36,7 @@ from ollamad.models.catalog import KnownModel
 from ollamad.parsing.stream import Final, Piece
 from ollamad.prompting.messages import generate_conversation
 from ollamad.runners.process import Runner
-from ollamad.scheduler.lease import Lease
+from ollamad.scheduler.lease import Lease, Waited
 from ollamad.scheduler.options import Options
 from ollamad.scheduler.spec import ModelSpec
 from ollamad.wire import DebugInfo, GenerateRequest, GenerateResponse, Think, ToolCall
@@ -47,13 +47,13 @@ Events = AsyncGenerator[list[GenerateResponse], None]
 
 
 async def generate(
-    services: Services, request: GenerateRequest
+    services: Services, request: GenerateRequest, waited: Waited
 ) -> GenerateResponse | Events | RemoteAnswer:
     """One object (load, unload, debug), the events of an answer in batches, or those of a stub.
 
     The checks come in the contract's order (9.2). The first batch is empty: it says that the model
-    is loaded and the prompt ready, so that an error before it is not one of the run. Raises
-    OllamadError.
+    is loaded and the prompt ready, so that an error before it is not one of the run. ``waited`` is
+    filled when there is a runner. Raises OllamadError.
     """
     started = time.monotonic_ns()
     check_top_logprobs(request.top_logprobs)
@@ -73,11 +73,14 @@ async def generate(
     require(model, request.model, "generate", insert=bool(request.suffix))
     spec, options = services.prepare(model, request.options, shift=request.shift)
     if not request.prompt:
-        async with services.scheduler.lease(spec, keep_alive=request.keep_alive, slot=False):
+        async with services.scheduler.lease(
+            spec, keep_alive=request.keep_alive, slot=False
+        ) as lease:
+            waited.for_lease(lease)
             return _single(services, request, "load")
     if "mllama" in model.families and len(request.images or []) > 1:
         raise BadRequest("this model only supports one image while more than one image requested")
-    run = _Run(services, request, model, spec, options, think, started)
+    run = _Run(services, request, model, spec, options, think, started, waited)
     if request.debug_render_only:
         return await run.rendering()
     request.images = await readable_images(model, request.images or [])
@@ -106,6 +109,7 @@ class _Run:
         options: Options,
         think: Think | None,
         started: int,
+        waited: Waited,
     ) -> None:
         self._services = services
         self._request = request
@@ -114,12 +118,14 @@ class _Run:
         self._options = options
         self._think = think
         self._started = started
+        self._waited = waited
 
     async def rendering(self) -> GenerateResponse:
         """The prompt instead of an answer (9.6)."""
         async with self._services.scheduler.lease(
             self._spec, keep_alive=self._request.keep_alive
         ) as lease:
+            self._waited.for_lease(lease)
             prompt, _ = await self._prompt(lease)
         return GenerateResponse(
             model=self._request.model,
@@ -132,6 +138,7 @@ class _Run:
     async def events(self) -> Events:
         request, services = self._request, self._services
         async with services.scheduler.lease(self._spec, keep_alive=request.keep_alive) as lease:
+            self._waited.for_lease(lease)
             loaded = time.monotonic_ns()
             prompt, parser = await self._prompt(lease)
             yield []

@@ -28,6 +28,25 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
     leases: int
 
 
+class Waited:
+    """How long a request has waited, once it has its lease; nanoseconds.
+
+    ``queued_ns``: for a place, without ``loaded_ns``, the time in which its model was being loaded.
+    """
+
+    __slots__ = ("is_over", "loaded_ns", "queued_ns")
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self.queued_ns = self.loaded_ns = 0
+
+    def for_lease(self, lease: Lease[Any]) -> None:
+        """The request has got ``lease``."""
+        self.is_over = True
+        self.queued_ns = max(0, lease.queued_ns - lease.loaded_ns)
+        self.loaded_ns = lease.loaded_ns
+
+
 class Lease(Generic[R]):
     """A runner that is yours until the ``async with`` that gave it ends.
 

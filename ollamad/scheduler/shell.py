@@ -107,6 +107,16 @@ class Scheduler(Generic[R]):
         ]
         return sorted(models, key=lambda model: -(model.expires_in // 10**9))
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a load or a slot."""
+        return self._core.waiting
+
+    @property
+    def running(self) -> int:
+        """Requests that have a runner."""
+        return self._core.leases
+
     def is_loaded(self, key: str) -> bool:
         """Whether a runner has loaded the model of that key."""
         return any(

@@ -40,7 +40,6 @@ TEXT_404 = (404, b"404 page not found", {"content-type": "text/plain"})
         ),
         ("HEAD /api/version", 200, b"", {"content-type": JSON}),
         ("HEAD /api/tags", 200, b"", {"content-type": JSON}),
-        ("GET /api/status", 200, b'{"cloud":{"disabled":false,"source":"none"}}', {}),
         ("GET /api/show", 405, b"405 method not allowed", {"allow": "POST"}),
         ("GET /api/generate", 405, b"405 method not allowed", {"allow": "POST"}),
         ("POST /api/delete", 405, b"405 method not allowed", {"allow": "DELETE"}),
@@ -76,6 +75,13 @@ def test_routes(
     assert "server" not in answer.headers
     assert "cache-control" not in answer.headers
     assert re.fullmatch("[0-9a-f]{16}", answer.headers["x-request-id"])
+
+
+def test_status(fake_daemon: FakeDaemon) -> None:
+    answer = exchange(fake_daemon.port, request_bytes("GET /api/status"))
+    assert answer.status == 200
+    assert answer.body.startswith(b'{"cloud":{"disabled":false,"source":"none"},')
+    assert json.loads(answer.body)["queue"] == {"waiting": 0, "running": 0}
 
 
 @pytest.mark.parametrize("path", ["/", "/api/version", "/api/tags"])
@@ -460,7 +466,7 @@ def test_cloud_models_when_the_cloud_is_off(
     make_daemon: MakeDaemon, endpoint: str, what: str
 ) -> None:
     daemon = make_daemon(OLLAMA_NO_CLOUD="1")
-    assert daemon.get("/api/status") == {"cloud": {"disabled": True, "source": "env"}}
+    assert daemon.get("/api/status")["cloud"] == {"disabled": True, "source": "env"}
     found = refused(daemon, endpoint, '{"model":"m:cloud"}')
     assert found == (403, f"ollama cloud is disabled: {what}")
 

@@ -764,7 +764,7 @@ def test_switched_off(tmp_path: Path, make_daemon: MakeDaemon, how: str) -> None
     with in_thread(CloudServer()) as cloud:
         daemon = make_daemon(home, OLLAMA_CLOUD_BASE_URL=cloud.url, **env)
         source = "env" if how == "environment" else "config"
-        assert daemon.get("/api/status") == {"cloud": {"disabled": True, "source": source}}
+        assert daemon.get("/api/status")["cloud"] == {"disabled": True, "source": source}
         stub(daemon, "m", "https://ollama.com")
         for model in ("k:cloud", "m"):
             for endpoint, body, text in (
