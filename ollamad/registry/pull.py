@@ -6,7 +6,7 @@ them becomes a path, and the model appears when all its blobs are there and veri
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -138,7 +138,12 @@ async def _held(store: Store, blobs: Sequence[Wanted]) -> AsyncIterator[None]:
 
 
 def _write(store: Store, name: Name, raw: bytes, manifest: Manifest) -> list[str]:
-    """Make it the model; the digests that only the model in whose place it comes may have used."""
+    """Make it the model; the digests that only the model in whose place it comes may have used.
+
+    The caller holds the name, in whatever case.
+    """
+    # Meanwhile the model may have come in another spelling: there must not be two of them.
+    name = store.resolve(name)
     old: list[str] = []
     try:
         old = list(store.read_manifest(name).manifest.references())
@@ -231,10 +236,13 @@ class _Pull:
             self._keep_young(blob)
 
     def _keep_young(self, blob: Wanted) -> None:
-        # Another user's file may be used without being changed; no daemon of theirs prunes it for
-        # being old while this one counts on it.
-        with contextlib.suppress(FileNotFoundError, PermissionError):
+        try:
             self.store.touch_blob(blob.digest)
+        except OSError as error:
+            # Another user's file, or one on a read-only disk, may be used without being changed; no
+            # daemon prunes it for being old while this one counts on it.
+            if error.errno not in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
 
 
 def _pulling(blob: Wanted, total: int, completed: int) -> Progress:

@@ -17,6 +17,7 @@ def check_room(missing: Iterable[int], free: int, directory: Path) -> None:
     needed = sum(size for size in missing if size > 0)
     if needed and needed + MARGIN > free:
         raise OllamadError(
-            f"not enough disk space to pull model: need {human_bytes(needed)} ({needed} bytes), "
+            f"not enough disk space to pull model: need {human_bytes(needed)} ({needed} bytes) "
+            f"and {human_bytes(MARGIN)} to spare, "
             f"have {human_bytes(free)} ({free} bytes) in {directory}"
         )

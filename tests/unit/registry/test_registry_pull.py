@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
@@ -220,14 +221,15 @@ async def test_notes_of_a_blob_that_is_there_go(mock_clock: Clock, world: World)
     assert world.files() == [path.name]
 
 
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES, errno.EROFS])
 async def test_another_users_blob_will_do(
-    mock_clock: Clock, world: World, monkeypatch: pytest.MonkeyPatch
+    mock_clock: Clock, world: World, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     serve(world, WEIGHTS, config=None)
     put(world, digest_of(WEIGHTS), WEIGHTS)
 
     def refuse(self: Store, digest: str) -> None:
-        raise PermissionError(1, "Operation not permitted", "x")
+        raise OSError(number, os.strerror(number), "x")
 
     monkeypatch.setattr(Store, "touch_blob", refuse)
     assert await world.pull() == said("pulling manifest", WEIGHTS, *END)
@@ -442,8 +444,8 @@ async def test_no_room(mock_clock: Clock, world: World, monkeypatch: pytest.Monk
     statuses, error = await failure(world)
     assert statuses == ["pulling manifest"]
     assert error == (
-        "not enough disk space to pull model: need 5.0 GB (5000000013 bytes), "
-        f"have 4 GB (4000000000 bytes) in {world.store.root}/blobs"
+        "not enough disk space to pull model: need 5.0 GB (5000000013 bytes) "
+        f"and 16 MB to spare, have 4 GB (4000000000 bytes) in {world.store.root}/blobs"
     )
     assert len(world.script.requests) == 1
     assert world.files() == []
@@ -664,6 +666,24 @@ async def test_a_create_of_that_name_waits_only_while_it_is_written(
             await trio.sleep(60)
             assert not world.store.has_manifest(Name.parse("r.test/ns/m"))
     assert world.store.has_manifest(Name.parse("r.test/ns/m"))
+
+
+async def test_two_spellings_of_one_model(mock_clock: Clock, world: World) -> None:
+    """Neither is stored when both begin; whoever comes last takes the first one's place."""
+    serve(world, WEIGHTS, config=None)
+    world.blob(WEIGHTS, slow(WEIGHTS))
+    capital = world.manifest(layer(WEIGHTS), name="M")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.pull, "r.test/ns/m")
+        await trio.sleep(3)
+        async with world.locks.hold(Name.parse("r.test/ns/m")):
+            await trio.sleep(12)
+            # The first one waits for its name already, and this one behind it.
+            nursery.start_soon(world.pull, "r.test/ns/M")
+            await trio.sleep(5)
+    names = [name.model for name, _ in world.store.manifests()]
+    assert names == ["m"]
+    assert stored_manifest(world) == capital
 
 
 async def test_a_client_that_stops_reading_holds_no_name(mock_clock: Clock, world: World) -> None:
