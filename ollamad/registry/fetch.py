@@ -108,6 +108,9 @@ async def _own(
         acquired = await trio.to_thread.run_sync(files.acquire)
         # In this order: whoever had the files may have stored the blob just before.
         if await trio.to_thread.run_sync(wanted.is_stored, store):
+            if acquired:
+                # Its notes may not be gone yet; beside them our empty file would stay.
+                await trio.to_thread.run_sync(files.remove_idle_notes)
             return False
         if acquired:
             return True
@@ -153,6 +156,8 @@ class _Fetch:
         self._direct = self._url
         self._plan = Download([], 0)
         self._sinks: dict[int, _Sink] = {}
+        #: Bytes that were written may be lost: nothing more is noted.
+        self._doubtful = False
         #: Something has changed that the supervisor, or the hashing, waits for.
         self._changed = trio.Event()
         self._arrived = trio.Event()
@@ -383,15 +388,20 @@ class _Fetch:
             await self._checkpoint()
             if trio.current_time() - touched >= self._timing.touch:
                 touched = trio.current_time()
-                await self._blocking(self._files.touch)
+                try:
+                    await trio.to_thread.run_sync(self._files.touch)
+                except OSError as error:
+                    self._fail(error, "touch")
 
     async def _checkpoint(self) -> None:
         parts = self._plan.unnoted()
-        if not parts:
+        if not parts or self._doubtful:
             return
         try:
             await trio.to_thread.run_sync(self._note, parts)
         except OSError as error:
+            # The system tells once that it lost bytes: the next sync would succeed without them.
+            self._doubtful = True
             self._fail(error)
         else:
             self._plan.noted(parts)

@@ -12,10 +12,12 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ollamad.store.durable import make_directories, sync_directory
+from ollamad.store.durable import make_directories, sync_directory, write_all
 
 #: More is in no note.
 _MAX_NOTE_BYTES = 4096
@@ -122,8 +124,8 @@ class Partial:
         """The contents of all notes, in no order. Needs no lock."""
         found = []
         for path in self._note_paths():
-            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-                found.append(file.read(_MAX_NOTE_BYTES))
+            with contextlib.suppress(FileNotFoundError):
+                found.append(_read_note(path))
         return found
 
     def note(self, number: int, content: bytes) -> None:
@@ -135,7 +137,7 @@ class Partial:
         descriptor = os.open(temporary, flags, 0o644)
         try:
             try:
-                os.write(descriptor, content)
+                write_all(descriptor, content)
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
@@ -154,7 +156,9 @@ class Partial:
             return []
 
     def _remove_notes(self) -> None:
-        for path in self._note_paths(halves=True):
+        # From the end: killed on the way, we leave the first ones, from which the reference starts
+        # over. Of others it makes a blob that is too short, again and again.
+        for path in sorted(self._note_paths(halves=True), key=_note_number, reverse=True):
             path.unlink(missing_ok=True)
 
     # --- ends -----------------------------------------------------------------------------------
@@ -162,7 +166,8 @@ class Partial:
     def touch(self) -> None:
         """Keep the data and all notes from being pruned for an hour."""
         for path in (self.path, *self._note_paths()):
-            with contextlib.suppress(FileNotFoundError):
+            # Another user's note can be replaced but not touched.
+            with contextlib.suppress(FileNotFoundError, PermissionError):
                 os.utime(path)
 
     def remove_leftovers(self) -> None:
@@ -172,10 +177,14 @@ class Partial:
         """
         if self.acquire():
             try:
-                if not self.size():
-                    self._remove_notes()
+                self.remove_idle_notes()
             finally:
                 self.release()
+
+    def remove_idle_notes(self) -> None:
+        """Remove the notes if there is no data. Only for a blob that is stored."""
+        if not self.size():
+            self._remove_notes()
 
     def clear(self) -> None:
         """Start over: nothing is there. The lock stays."""
@@ -204,6 +213,23 @@ class Partial:
         os.close(descriptor)
         sync_directory(self.target.parent)
         self._remove_notes()
+
+
+def _read_note(path: Path) -> bytes:
+    """What it says; nothing if it is a pipe or the like, whose opening or reading may never end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return b""
+        return os.read(descriptor, _MAX_NOTE_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def _note_number(path: Path) -> int:
+    """What is no note at all comes last."""
+    number = path.name.rpartition("-")[2]
+    return int(number) if number.isascii() and number.isdigit() else sys.maxsize
 
 
 def unfinished(directory: Path) -> set[str]:

@@ -474,6 +474,57 @@ async def test_notes_that_cannot_be_written_end_it(
     assert trio.current_time() < 3
 
 
+async def test_lost_bytes_are_never_noted(
+    mock_clock: Any, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system tells of them once; a second sync succeeds, and then they are not there."""
+    world.blob(DATA, served(DATA, lambda piece: [piece[:60], STALL]))
+    syncs: list[None] = []
+
+    def lost(self: Partial) -> None:
+        syncs.append(None)
+        if len(syncs) == 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Partial, "sync", lost)
+    with pytest.raises(OllamadError, match="-partial: input/output error"):
+        await world.fetch(DIGEST, 250)
+    assert world.store.partial(DIGEST).notes() == [encode_part(Part(0, 0, 250))]
+
+
+async def test_files_that_cannot_be_touched_end_it_with_that(
+    mock_clock: Any, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.timing = Timing(touch=3)
+    world.blob(DATA, served(DATA, lambda piece: [piece[:60], STALL]))
+
+    def read_only(path: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "utime", read_only)
+    with pytest.raises(OllamadError) as caught:
+        await world.fetch(DIGEST, 250)
+    path = world.store.blob_path(DIGEST)
+    assert caught.value.message == f"touch {path}-partial: read-only file system"
+
+
+async def test_another_users_notes_need_no_touch(
+    mock_clock: Any, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.timing = Timing(touch=3)
+    world.blob(DATA, served(DATA, lambda piece: [piece[:60], Wait(9), piece[60:]]))
+    real = os.utime
+
+    def refuse(path: Any) -> None:
+        if isinstance(path, Path):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+        real(path)
+
+    monkeypatch.setattr(os, "utime", refuse)
+    await world.fetch(DIGEST, 250)
+    assert world.stored(DIGEST) == DATA
+
+
 async def test_what_cannot_be_read_again_ends_it(
     mock_clock: Any, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -697,6 +748,22 @@ async def test_who_comes_second_goes_on_when_the_first_dies(mock_clock: Any, wor
         await world.fetch(DIGEST, 250)
     assert [range for _, range in world.ranges()] == ["100-249"]
     assert world.stored(DIGEST) == DATA
+
+
+async def test_who_comes_between_the_blob_and_the_end_of_its_notes(
+    mock_clock: Any, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one has renamed the data, which frees the name of the lock, and is not done yet."""
+    other = world.store.partial(DIGEST)
+    assert other.acquire()
+    other.write([DATA], 0)
+    other.note(0, encode_part(Part(0, 0, 250, 250)))
+    with monkeypatch.context() as patch:
+        patch.setattr(Partial, "_remove_notes", lambda self: None)
+        other.promote()
+    await world.fetch(DIGEST, 250)
+    assert world.files() == [NAME]
+    assert world.script.requests == []
 
 
 async def test_waiting_for_another_process_can_be_given_up(mock_clock: Any, world: World) -> None:

@@ -107,6 +107,43 @@ def test_half_a_note_of_a_crash_is_no_note(store: Store, partial: Partial) -> No
     assert partial.notes() == [b"{}"]
 
 
+def test_what_is_no_file_is_no_note(store: Store, partial: Partial, tmp_path: Path) -> None:
+    """Nobody writes into the pipe: who opened it would wait for ever."""
+    os.mkfifo(partial.path.with_name(f"{NAME}-partial-0"))
+    partial.path.with_name(f"{NAME}-partial-1").symlink_to("/dev/zero")
+    partial.path.with_name(f"{NAME}-partial-2").mkdir()
+    assert partial.notes() == [b"", b"", b""]
+    partial.path.with_name(f"{NAME}-partial-2").rmdir()
+    partial.clear()
+    assert blob_files(store) == [f"{NAME}-partial"]
+
+
+def test_a_note_is_written_to_its_end(partial: Partial, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:3]))
+    partial.note(0, b"whole note")
+    assert partial.notes() == [b"whole note"]
+
+
+@pytest.mark.parametrize("end", [Partial.clear, Partial.discard])
+def test_notes_go_from_the_last_one_on(
+    partial: Partial, monkeypatch: pytest.MonkeyPatch, end: Callable[[Partial], None]
+) -> None:
+    """Killed in between, the first ones are left: the reference trusts whatever it finds."""
+    for number in (3, 10, 0, 2, 1, 9):
+        partial.note(number, b"x")
+    gone: list[str] = []
+    real = os.unlink
+
+    def recorded(path: Path) -> None:
+        gone.append(Path(path).name.rpartition("-")[2])
+        real(path)
+
+    monkeypatch.setattr(os, "unlink", recorded)
+    end(partial)
+    assert gone[:6] == ["10", "9", "3", "2", "1", "0"]
+
+
 @pytest.mark.parametrize("end", [Partial.discard, Partial.promote])
 def test_half_a_note_goes_with_the_others(
     store: Store, partial: Partial, end: Callable[[Partial], None]
