@@ -23,5 +23,11 @@ def os_error_text(operation: str, error: OSError) -> str:
     reason = os.strerror(error.errno).lower() if error.errno is not None else str(error)
     if error.filename is None:
         return f"{operation}: {reason}"
-    filename = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
-    return f"{operation} {filename}: {reason}"
+    if error.filename2 is not None:
+        # The system does not say which of the two is in the way.
+        return f"rename {_text(error.filename)} {_text(error.filename2)}: {reason}"
+    return f"{operation} {_text(error.filename)}: {reason}"
+
+
+def _text(filename: object) -> str:
+    return os.fsdecode(filename) if isinstance(filename, bytes) else str(filename)
