@@ -1,0 +1,1 @@
+"""Drives the scheduler's core with machines, models and clients that exist only as numbers."""
