@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 import trio
 
 from ollamad.errors import LoadError
-from ollamad.hardware import Hardware, discover, system_memory
-from ollamad.hardware.discovery import log_fields
+from ollamad.hardware.discovery import Hardware, discover, log_fields
+from ollamad.hardware.memory import system_memory
 from ollamad.inference.services import Services
 from ollamad.launcher import Launcher
 from ollamad.log import fields

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from ollamad.assembly import defaults, limits, log_runner
-from ollamad.hardware import Device, Hardware, SystemMemory
+from ollamad.hardware.device import Device
+from ollamad.hardware.discovery import Hardware
+from ollamad.hardware.memory import SystemMemory
 from ollamad.log import TextFormatter
 from ollamad.runners.kinds import Found, RunnerKind
 from ollamad.settings import FOREVER, Settings

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from ollamad.hardware import Device, Hardware, SystemMemory, discover
-from ollamad.hardware.discovery import log_fields
+from ollamad.hardware.device import Device
+from ollamad.hardware.discovery import Hardware, discover, log_fields
+from ollamad.hardware.memory import SystemMemory
 
 GIB = 1 << 30
 
