@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ollamad.hardware.device import Device
 from ollamad.scheduler.sizing import LaunchPlan, MemoryReading
 from simulator.machines import GIB, SECOND, Gpu, Held, Ledger
 from simulator.models import DEVICE_CONTEXT, Model
@@ -31,11 +32,16 @@ def reading(ledger: Ledger, now: int) -> MemoryReading:
     )
 
 
-def _device(gpu: Gpu, free: int) -> object:
-    from ollamad.scheduler.sizing import Device
-
+def _device(gpu: Gpu, free: int) -> Device:
     return Device(
-        id=gpu.id, library=gpu.library, total=gpu.total, free=free, integrated=gpu.integrated
+        id=gpu.id.lstrip("CUDAMTL"),
+        library=gpu.library,
+        name=gpu.id,
+        integrated=gpu.integrated,
+        total_memory=gpu.total,
+        free_memory=free,
+        compute=(8, 9) if gpu.library == "CUDA" else (0, 0),
+        driver=(12, 8) if gpu.library == "CUDA" else (0, 0),
     )
 
 
@@ -43,8 +49,10 @@ def launched(model: Model, plan: LaunchPlan, ledger: Ledger, now: int) -> Launch
     """Where everything of ``model`` goes when it is started as ``plan`` says. Takes nothing yet."""
     layer = model.layer_bytes(plan.context_total)
     count = model.layers + 1
-    gpus = [ledger.gpus[device.id] for device in plan.devices] if plan.num_gpu else []
-    free = {gpu.id: max(0, ledger.free(gpu.id, now)) for gpu in gpus}
+    names = [device.name for device in plan.devices] if plan.num_gpu else []
+    if plan.main_gpu is not None and 0 <= plan.main_gpu < len(names):
+        names = [names[plan.main_gpu]]
+    free = {name: max(0, ledger.free(name, now)) for name in names}
     layers = dict.fromkeys(free, 0)
     if plan.num_gpu < 0:
         left = count
@@ -53,10 +61,10 @@ def launched(model: Model, plan: LaunchPlan, ledger: Ledger, now: int) -> Launch
             room = free[device] - FIT_MARGIN - DEVICE_CONTEXT - model.buffer
             layers[device] = max(0, min(left, room // layer))
             left -= layers[device]
-    elif total := sum(free.values()):
-        left = min(count, plan.num_gpu)
-        for device, room in free.items():
-            layers[device] = min(left, -(-plan.num_gpu * room // total))
+    elif total := sum(parts := _parts(plan, free)):
+        wanted = left = min(count, plan.num_gpu)
+        for device, part in zip(free, parts, strict=True):
+            layers[device] = min(left, -(-wanted * part // total))
             left -= layers[device]
     used = {d: n * layer + DEVICE_CONTEXT for d, n in layers.items() if n}
     if used:
@@ -64,6 +72,12 @@ def launched(model: Model, plan: LaunchPlan, ledger: Ledger, now: int) -> Launch
     on_devices = sum(layers.values())
     host = (count - on_devices) * layer + (0 if used else model.buffer) + GIB // 8
     return Launched(Held(host, used), on_devices / count)
+
+
+def _parts(plan: LaunchPlan, free: dict[str, int]) -> list[int]:
+    """How layers are divided when somebody says how many: as told, else by what is free."""
+    told = getattr(plan, "tensor_split", ())
+    return list(told) if len(told) == len(free) and any(told) else list(free.values())
 
 
 def token_time(model: Model, what: Launched, ledger: Ledger) -> int:
