@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from ollamad.errors import LoadError
+from ollamad.hardware.device import Device
 from ollamad.runners.address import Address, UnixAddress
 
 if TYPE_CHECKING:
@@ -59,7 +60,12 @@ class Launch:
     num_gpu: int = -1
     #: 0 leaves it to llama-server.
     num_thread: int = 0
+    #: What the runner gets to see; none: the processor.
+    devices: tuple[Device, ...] = ()
+    #: Number among ``devices`` of the one that gets everything.
     main_gpu: int | None = None
+    #: Parts of the layers for each of ``devices``, in any unit; none leaves it to llama-server.
+    tensor_split: tuple[float, ...] = ()
     use_mmap: bool | None = None
     #: Read the weights past the page cache: integrated GPUs on Linux (2.3 #12).
     direct_io: bool = False
@@ -168,6 +174,8 @@ def flags(launch: Launch, address: Address) -> list[str]:
         out += ["-t", str(launch.num_thread)]
     if launch.main_gpu is not None:
         out += ["--split-mode", "none", "--main-gpu", str(launch.main_gpu)]
+    elif launch.tensor_split:
+        out += ["--tensor-split", ",".join(f"{part:g}" for part in launch.tensor_split)]
     if launch.context_shift:
         out.append("--context-shift")
         if launch.num_keep > 0:

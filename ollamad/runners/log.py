@@ -6,6 +6,7 @@ Spec: runners-and-scheduling 2.7; cases in 8.4 and 8.5.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 _MIB = 1024 * 1024
@@ -91,10 +92,15 @@ def is_recoverable_out_of_memory(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class MemoryUse:
-    """Bytes that a runner holds. ``vram`` is part of ``total``; ``per_device`` sums to it."""
+    """Bytes that a runner holds. ``vram`` is part of ``total``; ``per_device`` sums to it.
+
+    ``total`` leaves out what a model with all layers on devices has in main memory, as clients
+    expect it (2.7 rule 6); ``host`` is that in any case.
+    """
 
     total: int
     vram: int
+    host: int = 0
     per_device: dict[str, int] = field(default_factory=dict)
     #: Free bytes of each device when the load began.
     free_at_load: dict[str, int] = field(default_factory=dict)
@@ -224,17 +230,30 @@ class LogReader:
             sizes.clear()
         sizes.append(size)
 
-    def memory(self, file_size: int, projector_bytes: int = 0) -> MemoryUse:
+    def memory(
+        self,
+        file_size: int,
+        projector_bytes: int = 0,
+        *,
+        names: Mapping[str, str] | None = None,
+        projector_device: str = "",
+    ) -> MemoryUse:
         """Bytes in use as far as the log tells (2.7 rules 1 to 9).
 
         ``file_size``: bytes of the model file, 0 when unknown. ``projector_bytes``: used when the
-        log does not tell the projector's size.
+        log does not tell the projector's size. ``names``: what the runner calls its devices, with
+        their names in the answer; an empty one says that it was given none, None that nobody knows.
+        ``projector_device``: where the projector is, in the runner's words, "" for main memory.
         """
+        known = names or {}
+        free_at_load = {known.get(name, name): free for name, free in self._free_at_load.items()}
         if not self._buffers:
+            vram = 0 if names is not None and not names else file_size
             return MemoryUse(
                 total=file_size,
-                vram=file_size,
-                free_at_load=dict(self._free_at_load),
+                vram=vram,
+                host=file_size - vram,
+                free_at_load=free_at_load,
                 gpu_layers=self._gpu_layers,
                 total_layers=self._total_layers,
                 measured=False,
@@ -248,6 +267,7 @@ class LogReader:
             mapped = buffer.endswith("_Mapped")
             if on_device:
                 device = _device(buffer)
+                device = known.get(device, device)
                 per_device[device] = per_device.get(device, 0) + size
             if kind == "model" and (on_device or mapped):
                 file_backed += size
@@ -257,13 +277,23 @@ class LogReader:
         if cpu_mapped > 0 and 0 < file_size < file_backed:
             # Mapped spans count what was copied to a device a second time.
             total -= min(cpu_mapped, file_backed - file_size)
+        host = total - vram
         if 0 < self._total_layers <= self._gpu_layers and self._overflow == 0:
             total = vram
+        if projector := self._projector_printed or projector_bytes:
+            total += projector
+            if projector_device and vram > 0:
+                device = known.get(projector_device, projector_device)
+                per_device[device] = per_device.get(device, 0) + projector
+                vram += projector
+            else:
+                host += projector
         return MemoryUse(
-            total=total + (self._projector_printed or projector_bytes),
+            total=total,
             vram=vram,
+            host=host,
             per_device=per_device,
-            free_at_load=dict(self._free_at_load),
+            free_at_load=free_at_load,
             gpu_layers=self._gpu_layers,
             total_layers=self._total_layers,
         )

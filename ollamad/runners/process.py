@@ -21,7 +21,7 @@ import trio
 
 from ollamad.errors import LoadError
 from ollamad.log import RUNNER_OUTPUT
-from ollamad.runners import command, environment, health
+from ollamad.runners import command, environment, health, offload
 from ollamad.runners.address import Address, TcpAddress, UnixAddress
 from ollamad.runners.client import RunnerClient
 from ollamad.runners.command import Launch
@@ -135,7 +135,16 @@ class Runner:
         """Bytes in use, as its log tells; fixed once the runner is ready (2.7)."""
         if self._memory is not None:
             return self._memory
-        return self._log.memory(self._file_size, self.launch.projector_bytes)
+        return self._measured()
+
+    def _measured(self) -> MemoryUse:
+        launch = self.launch
+        names = offload.names_in_runner(launch.devices)
+        # llama.cpp puts a projector on the first device that it sees.
+        first = next(iter(names), "") if launch.projector_offload else ""
+        return self._log.memory(
+            self._file_size, launch.projector_bytes, names=names, projector_device=first
+        )
 
     def termination_text(self) -> str:
         """The error text for a runner that has ended (2.10)."""
@@ -364,7 +373,9 @@ class Runner:
         self.ready = True
         # What was printed while loading says nothing about a later failure.
         self._log.clear_error()
-        self._memory = self._log.memory(self._file_size, self.launch.projector_bytes)
+        self._memory = self._measured()
+        if self.launch.devices and not self._memory.measured:
+            _log.warning("the runner does not tell what it allocated: memory is a guess")
         self.load_timings = timings
         if self.pid > 1:
             self._record = rundir.record(self.pid)
@@ -410,7 +421,7 @@ async def start_runner(
         api_key=api_key,
         media_marker=marker,
         reads_media=launch.projector is not None,
-        backend=_backend(launch),
+        backend=_backend(kind, launch),
     )
     try:
         if not kind.embedded and not os.access(kind.program[0], os.X_OK):
@@ -470,8 +481,12 @@ def _library_dirs(kind: RunnerKind, launch: Launch) -> list[str]:
     return [str(Path(kind.program[0]).resolve().parent), *launch.backend_dirs]
 
 
-def _backend(launch: Launch) -> str:
+def _backend(kind: RunnerKind, launch: Launch) -> str:
+    """The GPU's backend, which llama-server does not find in a directory that is not its own."""
+    own = [] if kind.embedded else [str(Path(kind.program[0]).resolve().parent)]
     for directory in launch.backend_dirs[:1]:
+        if directory in own:
+            continue
         if name := environment.pick_backend(os.listdir(directory)):  # noqa: PTH208
             return str(Path(directory) / name)
     return ""

@@ -59,6 +59,11 @@ def test_the_whole_line() -> None:
         ({"use_mmap": False, "direct_io": True}, "chatml --load-mode dio --flash-attn"),
         ({"main_gpu": 0}, "--split-mode none --main-gpu 0 --context-shift"),
         ({"main_gpu": 1}, "--split-mode none --main-gpu 1 --context-shift"),
+        ({"tensor_split": (20000, 10000.5)}, "-ub 1024 --tensor-split 20000,10000.5 --context"),
+        (
+            {"tensor_split": (1, 2), "main_gpu": 1, "num_gpu": 7},
+            "-ngl 7 --split-mode none --main-gpu 1 --context-shift",
+        ),
         ({"num_batch": 0}, "--flash-attn auto --context-shift"),
         ({"kv_cache_type": "q8_0"}, "--load-mode none --cache-type-k q8_0 --cache-type-v q8_0"),
         ({"flash_attention": "off"}, "--flash-attn off"),

@@ -1,40 +1,49 @@
 """runners-and-scheduling 2.4."""
 
-from dataclasses import dataclass
-
 import pytest
 
-from ollamad.runners.flash import Flash, cache_type, flash_attention
+from ollamad.hardware.device import Device
+from ollamad.runners.flash import Flash, cache_type, driver_warning, flash_attention
 
 
-@dataclass
-class Device:
-    library: str
-    compute_major: int = 0
-    compute_minor: int = 0
-    driver_major: int = 0
+def gpu(library: str, major: int = 0, minor: int = 0, driver: int = 0) -> Device:
+    return Device(id="0", library=library, name="x", compute=(major, minor), driver=(driver, 0))
 
 
 @pytest.mark.parametrize(
     ("setting", "devices", "expected"),
     [
-        (True, [Device("other")], "on"),
+        (True, [gpu("other")], "on"),
         (False, [], "off"),
         (None, [], "auto"),
-        (None, [Device("Metal"), Device("ROCm"), Device("Vulkan"), Device("cpu")], "auto"),
-        (None, [Device("CUDA", 8, 9, 12)], "auto"),
-        (None, [Device("CUDA", 8, 9, 0)], "auto"),
-        (None, [Device("CUDA", 8, 9, 6)], "off"),
-        (None, [Device("CUDA", 7, 2, 12)], "off"),
-        (None, [Device("CUDA", 5, 2, 12)], "off"),
-        (None, [Device("CUDA", 0, 0, 12)], "off"),
-        (None, [Device("CUDA", -1, 0, 12)], "off"),
-        (None, [Device("CUDA", 8, 9, 12), Device("CUDA", 5, 2, 12)], "off"),
-        (None, [Device("something")], "off"),
+        (None, [gpu("Metal"), gpu("ROCm"), gpu("Vulkan"), gpu("cpu")], "auto"),
+        (None, [gpu("CUDA", 8, 9, 12)], "auto"),
+        (None, [gpu("CUDA", 8, 9, 0)], "auto"),
+        (None, [gpu("CUDA", 8, 9, 6)], "off"),
+        (None, [gpu("CUDA", 7, 2, 12)], "off"),
+        (None, [gpu("CUDA", 5, 2, 12)], "off"),
+        (None, [gpu("CUDA", 0, 0, 12)], "off"),
+        (None, [gpu("CUDA", -1, 0, 12)], "off"),
+        (None, [gpu("CUDA", 8, 9, 12), gpu("CUDA", 5, 2, 12)], "off"),
+        (None, [gpu("something")], "off"),
     ],
 )
 def test_flash_attention(setting: bool | None, devices: list[Device], expected: Flash) -> None:
     assert flash_attention(setting, devices) == expected
+
+
+@pytest.mark.parametrize(
+    ("devices", "warns"),
+    [
+        ([], False),
+        ([gpu("CUDA", 8, 9, 12)], False),
+        ([gpu("CUDA", 8, 9, 12), gpu("CUDA", 8, 9)], True),
+        ([gpu("CUDA", 5, 2)], False),
+        ([gpu("Vulkan")], False),
+    ],
+)
+def test_an_unknown_driver_is_told(devices: list[Device], warns: bool) -> None:
+    assert bool(driver_warning(devices)) is warns
 
 
 @pytest.mark.parametrize(

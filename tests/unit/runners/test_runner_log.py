@@ -188,6 +188,49 @@ def test_no_lines_give_the_files_size() -> None:
     assert (use.total, use.vram, use.measured) == (77, 77, False)
 
 
+def test_without_a_device_what_is_not_told_is_in_main_memory() -> None:
+    use = read("nothing of interest").memory(77, names={})
+    assert (use.total, use.vram, use.host, use.measured) == (77, 0, 77, False)
+    assert read("nothing of interest").memory(77, names={"CUDA0": "CUDA1"}).vram == 77
+
+
+def test_memory_is_told_by_our_names_of_the_devices() -> None:
+    line = "llama_model_load: using device {} (NVIDIA X) (0000:01:00.0) - {} MiB free"
+    use = read(
+        line.format("CUDA0", 100), line.format("CUDA1", 200), model("CUDA0", 1), kv("CUDA1", 2)
+    ).memory(0, names={"CUDA0": "CUDA3", "CUDA1": "CUDA0"})
+    assert use.per_device == {"CUDA3": MIB, "CUDA0": 2 * MIB}
+    assert use.free_at_load == {"CUDA3": 100 * MIB, "CUDA0": 200 * MIB}
+    assert use.free_estimate("CUDA0", 300 * MIB) == 198 * MIB
+
+
+def test_main_memory_is_known_also_where_it_is_not_shown() -> None:
+    lines = [model("CUDA0", 80), model("CPU", 20)]
+    whole = read(offloaded(33, 33), *lines).memory(0)
+    assert (whole.total, whole.host) == (80 * MIB, 20 * MIB)
+    part = read(offloaded(22, 33), *lines).memory(0)
+    assert (part.total, part.host) == (100 * MIB, 20 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("lines", "device", "total", "vram", "host"),
+    [
+        # All of the model and its projector on the device: 100% GPU.
+        ([offloaded(33, 33), model("CUDA0", 80), model("CPU", 20)], "CUDA0", 90, 90, 20),
+        ([offloaded(33, 33), model("CUDA0", 80)], "", 90, 80, 10),
+        ([offloaded(22, 33), model("CUDA0", 80), model("CPU", 20)], "CUDA0", 110, 90, 20),
+        # A runner that was given a device and uses none has its projector elsewhere, too.
+        ([model("CPU", 80)], "CUDA0", 90, 0, 90),
+    ],
+)
+def test_a_projector_is_where_it_was_put(
+    lines: list[str], device: str, total: int, vram: int, host: int
+) -> None:
+    use = read(*lines).memory(0, 10 * MIB, names={"CUDA0": "CUDA5"}, projector_device=device)
+    assert (use.total, use.vram, use.host) == (total * MIB, vram * MIB, host * MIB)
+    assert use.per_device == ({"CUDA5": vram * MIB} if vram else {})
+
+
 def test_a_draft_is_counted_beside_the_model() -> None:
     lines = [model("CPU", 10), kv("CPU", 1), model("CPU", 5), kv("CPU", 2)]
     assert read(*lines, extra_models=1).memory(0).total == 18 * MIB

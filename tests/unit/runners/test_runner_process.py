@@ -1,8 +1,10 @@
 """Starting, watching and stopping, with the stand-in behind the real shim (2.9-2.13, 8.4)."""
 
+import json
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import trio
 
 from ollamad.errors import LoadError, RunnerError
+from ollamad.hardware.device import Device
 from ollamad.runners import process
 from ollamad.runners.address import TcpAddress, UnixAddress
 from ollamad.runners.command import Launch
@@ -17,6 +20,8 @@ from ollamad.runners.health import State
 from ollamad.runners.kinds import RunnerKind
 from ollamad.runners.process import Runner, start_runner
 from ollamad.runners.rundir import RunDirectory
+
+FAKE = Path(__file__).parents[2] / "fake_runner.py"
 
 
 async def start(starter: Any, script: dict[str, Any] | None = None, **options: Any) -> Runner:
@@ -324,6 +329,68 @@ async def test_memory_from_the_log(start_fake: Any) -> None:
     runner = await start(start_fake, {"log": lines}, launch={"projector_bytes": 1024})
     memory = runner.memory()
     assert (memory.total, memory.vram) == (137 * 1024 * 1024 + 1024, 0)
+
+
+CUDA1 = Device(id="1", library="CUDA", name="CUDA1")
+
+
+async def test_memory_on_a_device_that_the_runner_calls_otherwise(start_fake: Any) -> None:
+    lines = [
+        "load_tensors: offloaded 33/33 layers to GPU",
+        "load_tensors:        CUDA0 model buffer size =    80.00 MiB",
+    ]
+    launch = {"devices": (CUDA1,), "projector": "/p", "projector_bytes": 1 << 20}
+    memory = (await start(start_fake, {"log": lines}, launch=launch)).memory()
+    assert memory.per_device == {"CUDA1": 81 << 20}
+    assert memory.total == memory.vram == 81 << 20
+    launch["projector_offload"] = False
+    memory = (await start(start_fake, {"log": lines}, launch=launch)).memory()
+    assert (memory.total, memory.vram) == (81 << 20, 80 << 20)
+
+
+async def test_a_runner_that_does_not_tell_its_memory(
+    start_fake: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = await start(start_fake, launch={"model_bytes": 7})
+    assert (runner.memory().total, runner.memory().vram) == (7, 0)
+    assert "a guess" not in caplog.text
+    runner = await start(start_fake, launch={"model_bytes": 7, "devices": (CUDA1,)})
+    assert (runner.memory().total, runner.memory().vram) == (7, 7)
+    assert "a guess" in caplog.text
+
+
+async def test_the_environment_of_a_runner_with_a_device(
+    rundir: RunDirectory, nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    """8.3, last rows: where libraries are looked for, and which backend is loaded."""
+    own, variant = tmp_path / "bin", tmp_path / "bin" / "cuda_v13"
+    variant.mkdir(parents=True)
+    for name in ("libggml-base.so", "libggml-cpu.so", "libggml-futuregpu.so"):
+        (variant / name).touch()
+    (own / "libggml-cuda.so").touch()
+    program = own / "llama-server"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {FAKE} "$@"\n')
+    program.chmod(0o755)
+    kind = RunnerKind(name="configured", program=(str(program),), origin="test")
+    journal = tmp_path / "journal"
+    environ = {"LD_LIBRARY_PATH": "/usr/lib", "FAKE_RUNNER": json.dumps({"journal": str(journal)})}
+    for number, directories in enumerate([(str(variant),), (str(own),), ()]):
+        launch = Launch(
+            model_path="/blob",
+            num_ctx=256,
+            backend_dirs=directories,
+            environment={"CUDA_VISIBLE_DEVICES": "0"} if directories else {},
+        )
+        runner = await start_runner(
+            nursery, kind, launch, rundir=rundir, load_timeout_ns=0, environ=environ
+        )
+        await runner.stop()
+        told = json.loads(journal.read_text().splitlines()[number])["environ"]
+        paths = dict.fromkeys([str(own), *directories, "/usr/lib"])
+        assert told["LD_LIBRARY_PATH"] == ":".join(paths)
+        assert told.get("CUDA_VISIBLE_DEVICES") == ("0" if directories else None)
+        backend = str(variant / "libggml-futuregpu.so") if number == 0 else None
+        assert told.get("GGML_BACKEND_PATH") == backend
 
 
 async def test_a_record_lives_as_long_as_the_runner(start_fake: Any, rundir: RunDirectory) -> None:
