@@ -103,6 +103,9 @@ def limits(settings: Settings, hardware: Hardware) -> Limits:
         flash_attention=settings.flash_attention,
         kv_cache_type=kv_cache_type,
         device_count=len(hardware.devices),
+        spread=settings.sched_spread,
+        gpu_overhead=settings.gpu_overhead,
+        platform=sys.platform,
     )
 
 

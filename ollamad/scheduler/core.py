@@ -41,6 +41,7 @@ from ollamad.scheduler.sizing import (
     LaunchPlan,
     Limits,
     MemoryReading,
+    Seen,
     SizeKey,
     Verdict,
     plan,
@@ -72,7 +73,7 @@ class Core:
         #: A reading was asked for and has not come; False in it when it will come too late.
         self._measuring: bool | None = None
         #: What launches were seen to take.
-        self._sizes: dict[SizeKey, int] = {}
+        self._sizes: dict[SizeKey, Seen] = {}
         #: Mean nanoseconds that a slot is held, for Retry-After.
         self._mean_hold = 0
         self._next_ticket = 1
@@ -198,7 +199,7 @@ class Core:
         runner.state = State.READY
         runner.ready = runner.idle_since = now
         runner.reserved += max(0, size - runner.plan.predicted)
-        self._remember_size(size_key(runner.spec, runner.plan), size)
+        self._remember_size(size_key(runner.spec, runner.plan), Seen(size))
         self._memory_changed()
         return self._decide(now)
 
@@ -313,7 +314,7 @@ class Core:
             self._memory[1],
             self.limits,
             reserved_by_others=sum(runner.reserved for runner in self._runners.values()),
-            measured=lambda key: self._sizes.get(key, 0),
+            measured=lambda key: self._sizes.get(key, Seen()),
         )
         # Idle models make way before memory is swapped out; work in progress only if it must, and
         # nobody for a model that would not fit into the empty machine either.
@@ -456,8 +457,11 @@ class Core:
         if self._measuring:
             self._measuring = False
 
-    def _remember_size(self, key: SizeKey, size: int) -> None:
-        self._sizes[key] = max(size, self._sizes.pop(key, 0))
+    def _remember_size(self, key: SizeKey, seen: Seen) -> None:
+        if seen.total <= 0:
+            return
+        self._sizes.pop(key, None)
+        self._sizes[key] = seen
         if len(self._sizes) > _REMEMBERED_SIZES:
             del self._sizes[next(iter(self._sizes))]
 

@@ -1,18 +1,21 @@
 """How many bytes a model needs, and how to launch it in the memory there is.
 
 Contract: ``runners-and-scheduling.md`` 4.6 (batch, mmap), 4.7 (prediction), 4.13 (refusal), 6
-(prompt cache, shared KV). Pure. Placement on devices comes later and changes only ``plan``.
+(prompt cache, shared KV). Pure. ``placement`` says on which devices.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
-from ollamad.errors import OllamadError
+from ollamad.errors import LoadError, OllamadError
+from ollamad.hardware.device import Device
+from ollamad.scheduler.placement import Need, Placement, Wanted, place
 from ollamad.scheduler.spec import ModelSpec
+from ollamad.scheduler.tuning import automatic_batch, automatic_mmap, cache_type, flash_attention
 from ollamad.units import human_gib
 
 MIB = 1 << 20
@@ -37,29 +40,18 @@ _KV_ELEMENT = {
     "iq4_nl": 18 / 32,
 }
 
-#: Extra bytes that a larger batch's compute buffers take, and the share of the available memory
-#: that the model may fill for that batch to be chosen (4.6).
-_BATCH_SURCHARGE = {2048: 2 * GIB, 1024: 768 * MIB, 512: 0}
-_BATCH_SHARE = {2048: 60, 1024: 75, 512: 80}
-
-
-class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """One accelerator. Nothing chooses among them yet."""
-
-    id: str
-    library: str
-    total: int
-    free: int
-    integrated: bool = False
-
 
 class MemoryReading(msgspec.Struct, frozen=True, kw_only=True):
-    """The machine's memory at one moment, in bytes; 0 means unknown."""
+    """The machine's memory at one moment, in bytes; 0 means unknown.
+
+    ``devices``: with the memory that is free now. ``no_gpu``: why there are none, if anybody knows.
+    """
 
     total: int = 0
     free: int = 0
     swap_free: int = 0
     devices: tuple[Device, ...] = ()
+    no_gpu: str = ""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +59,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     ``max_loaded`` 0: three models a device, three without one. ``memory_guard``: refuse a model
     that memory and swap cannot hold (off on macOS, whose free memory says little).
-    ``flash_attention``: None when the user did not say. ``kv_cache_type`` "" is f16.
+    ``flash_attention``: None when the user did not say. ``kv_cache_type`` "" is f16. ``spread``:
+    over all devices. ``gpu_overhead``: bytes to leave free on each. ``require_gpu``: nothing runs
+    on the CPU unless a request says so. ``platform`` as in ``sys``.
     """
 
     max_queue: int = 512
@@ -78,6 +72,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     flash_attention: bool | None = None
     kv_cache_type: str = ""
     device_count: int = 0
+    spread: bool = False
+    gpu_overhead: int = 0
+    require_gpu: bool = False
+    platform: str = "linux"
 
     @property
     def loaded_models(self) -> int:
@@ -92,6 +90,7 @@ class Verdict(enum.Enum):
     NEEDS_SWAP = enum.auto()  # not without pushing other memory out
     NEEDS_ROOM = enum.auto()  # not while all the other runners live
     TOO_LARGE = enum.auto()  # not even in their place
+    NO_GPU = enum.auto()  # only on the CPU, which the user does not want
 
 
 class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,8 +99,14 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     ``num_ctx``: tokens that one request may use. ``context_total``: tokens of the whole cache,
     ``num_ctx`` × ``parallel``, or ``num_ctx`` when the slots share it (``kv_unified``).
     ``use_mmap`` None leaves the choice to the runner. ``fit``: let the runner fit its layers to
-    device memory, a third of a second wasted without a device. ``predicted``: bytes without the
-    prompt cache; ``reserved``: what is set aside for this runner, the prompt cache included.
+    device memory, a third of a second wasted without a device.
+
+    ``devices``: those that the runner gets to see; ``num_gpu``, ``main_gpu`` and ``tensor_split``
+    as in ``placement.Placement``, and so are ``on_devices`` (its ``predicted``), ``layers``,
+    ``all_layers``, ``reason`` and ``placed`` (its ``fits``).
+
+    ``predicted``: bytes without the prompt cache, those on devices included; ``reserved``: what is
+    set aside in main memory for this runner, the prompt cache included.
     """
 
     num_ctx: int
@@ -119,10 +124,34 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     kv_cache_type: str
     fit: bool
     devices: tuple[Device, ...] = ()
+    tensor_split: tuple[int, ...] = ()
+    on_devices: tuple[int, ...] = ()
+    layers: int = 0
+    all_layers: int = 0
+    placed: bool = True
+    reason: str = ""
     predicted: int
     reserved: int
     available: int
     verdict: Verdict
+
+    @property
+    def on_device(self) -> dict[str, int]:
+        """Bytes on each device, by its name."""
+        pairs = zip(self.devices, self.on_devices, strict=True)
+        return {device.name: size for device, size in pairs}
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What a launch was seen to take: bytes altogether, and of these on devices."""
+
+    total: int = 0
+    on_devices: int = 0
+
+    @property
+    def is_offloaded(self) -> bool:
+        """Whether all of it was on devices, as far as the runner's figures tell."""
+        return self.on_devices > 0 and self.total - self.on_devices <= self.total // 20
 
 
 #: What a launch of the same model in the same way was seen to take: (key, context, slots, KV type).
@@ -163,23 +192,6 @@ def predicted_bytes(
     )
 
 
-def automatic_batch(context: int, predicted: int = 0, available: int = 0) -> int:
-    """The batch of a completion model when nobody set one (4.6). 0 bytes: unknown, so it fits.
-
-    ``available`` is device memory; the case of CUDA without flash attention comes with devices.
-    """
-    batch = 2048 if context > 32768 else 1024 if context > 4096 else 512
-    if predicted <= 0 or available <= 0:
-        return batch
-    while batch > 512:
-        room = available * 80 // 100 - predicted
-        within_share = predicted <= available * _BATCH_SHARE[batch] // 100
-        if within_share and 0 <= _BATCH_SURCHARGE[batch] <= room:
-            break
-        batch //= 2
-    return batch
-
-
 def parallel_slots(spec: ModelSpec, limits: Limits) -> int:
     """Requests that a runner of ``spec`` serves at a time (4.6 step 1)."""
     return max(1, spec.options.num_parallel or limits.parallel) if spec.parallel_allowed else 1
@@ -191,51 +203,77 @@ def plan(
     limits: Limits,
     *,
     reserved_by_others: int = 0,
-    measured: Callable[[SizeKey], int] = lambda _: 0,
+    reserved_on: Mapping[str, int] | None = None,
+    mapped_by_others: int = 0,
+    measured: Callable[[SizeKey], Seen] = lambda _: Seen(),
+    layers: int | None = None,
 ) -> LaunchPlan:
     """How to launch ``spec`` in the memory that ``reading`` shows, and whether it fits at all.
 
     ``reserved_by_others``: bytes set aside for runners that live now; a runner fills its caches
-    long after it started, so what it has not touched yet still looks free. ``measured``: bytes an
-    earlier launch was seen to take, 0 if there was none. Never raises: a launch that does not fit
-    is a plan with that verdict.
+    long after it started, so what it has not touched yet still looks free. ``reserved_on``: the
+    same for devices, by name. ``mapped_by_others``: bytes of files that they have mapped.
+    ``measured``: what an earlier launch was seen to take. ``layers``: no more than these on
+    devices, because memory ran out with more. Never raises: a launch that does not fit is a plan
+    with that verdict.
     """
     want = spec.options
     free = _available(reading, reserved_by_others)
+    sizer = _Sizer(spec, reading, limits, free or 0, reserved_on or {}, measured, layers)
     parallel = parallel_slots(spec, limits)
-    split = _candidate(spec, limits, parallel=parallel, shared=False, measured=measured)
+    split = sizer.candidate(parallel, shared=False)
     chosen = split
     # A cache for every slot is best: no request can take another's tokens. When that is more than
     # there is, the slots share one of num_ctx tokens, which still is what one request may use.
-    if parallel > 1 and free is not None and split.predicted > free:
-        chosen = _candidate(spec, limits, parallel=parallel, shared=True, measured=measured)
-    # Without a device nothing is gained by mapping the file: repacked weights are copied anyway.
-    use_mmap = False if want.use_mmap is None else want.use_mmap
+    short = free is not None and split.host > free
+    if parallel > 1 and (short or not split.placement.fits):
+        chosen = sizer.candidate(parallel, shared=True)
+    placement = chosen.placement
+    use_mmap = want.use_mmap
+    if use_mmap is None:
+        use_mmap, _ = automatic_mmap(
+            placement,
+            platform=limits.platform,
+            file_bytes=spec.shape.weight_bytes,
+            mapped_by_others=mapped_by_others,
+            system_free=free or 0,
+            system_total=reading.total,
+        )
     cache = 0
     if spec.is_completion and free is not None:
-        cache = max(0, min(CACHE_RAM_MAX, free // CACHE_RAM_SHARE, free - chosen.predicted))
+        cache = max(0, min(CACHE_RAM_MAX, free // CACHE_RAM_SHARE, free - chosen.host))
     cache_mib = cache // MIB
     verdict = Verdict.FITS
     if limits.memory_guard and want.use_mmap is not True and free is not None:
-        verdict = _verdict(chosen.predicted, free, reading, reserved_by_others)
+        verdict = _verdict(chosen.host, free, reading, reserved_by_others)
+    if limits.require_gpu and want.num_gpu != 0 and placement.layers == 0:
+        verdict = Verdict.NO_GPU
     # Mapped weights can be dropped and read again: nobody has to make room for them.
-    pinned = chosen.predicted - (spec.shape.weight_bytes if use_mmap else 0)
+    everything = max(1, placement.all_layers)
+    mapped = spec.shape.weight_bytes * (everything - placement.layers) // everything
+    pinned = chosen.host - (0 if use_mmap is False else mapped)
     return LaunchPlan(
         num_ctx=want.num_ctx,
         parallel=parallel,
         kv_unified=chosen.shared,
         context_total=chosen.context_total,
         num_batch=chosen.num_batch,
-        num_gpu=want.num_gpu,
-        main_gpu=want.main_gpu,
+        num_gpu=placement.num_gpu,
+        main_gpu=placement.main_gpu,
         use_mmap=use_mmap,
         num_thread=want.num_thread,
         draft_num_predict=want.draft_num_predict,
         cache_ram_mib=cache_mib,
-        flash_attention={None: "auto", True: "on", False: "off"}[limits.flash_attention],
-        kv_cache_type=limits.kv_cache_type,
-        fit=bool(reading.devices) and want.num_gpu != 0,
-        devices=reading.devices,
+        flash_attention=chosen.flash,
+        kv_cache_type=chosen.kv_cache_type,
+        fit=bool(placement.devices) and placement.num_gpu < 0,
+        devices=placement.devices,
+        tensor_split=placement.tensor_split,
+        on_devices=placement.predicted,
+        layers=placement.layers,
+        all_layers=placement.all_layers,
+        placed=placement.fits,
+        reason=placement.reason,
         predicted=chosen.predicted,
         reserved=max(0, pinned) + cache_mib * MIB,
         available=max(0, (free or 0) + reading.swap_free),
@@ -251,31 +289,111 @@ def too_large(refused: LaunchPlan) -> OllamadError:
     )
 
 
-class _Candidate(msgspec.Struct, frozen=True):
+def no_gpu(refused: LaunchPlan) -> LoadError:
+    """The error for a model that would run on the CPU although the user wants none there."""
+    return LoadError(f"OLLAMA_REQUIRE_GPU is set and the model would run {refused.reason}")
+
+
+class _Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to launch. ``host``: bytes of main memory, devices that share it included."""
+
     shared: bool
     context_total: int
     num_batch: int
+    flash: str
+    kv_cache_type: str
+    placement: Placement
+    host: int
     predicted: int
 
 
-def _candidate(
-    spec: ModelSpec,
-    limits: Limits,
-    *,
-    parallel: int,
-    shared: bool,
-    measured: Callable[[SizeKey], int],
-) -> _Candidate:
-    caches = 1 if shared else parallel
-    context = spec.options.num_ctx * caches
-    batch = spec.options.num_batch
-    if spec.is_completion and spec.auto.num_batch:
-        batch = automatic_batch(context)
-    predicted = predicted_bytes(
-        spec, caches, spec.options.num_ctx, kv_cache_type=limits.kv_cache_type, num_batch=batch
+class _Sizer(msgspec.Struct, frozen=True):
+    """What ways to launch have in common."""
+
+    spec: ModelSpec
+    reading: MemoryReading
+    limits: Limits
+    free: int
+    reserved_on: Mapping[str, int]
+    measured: Callable[[SizeKey], Seen]
+    layers: int | None
+
+    def candidate(self, parallel: int, *, shared: bool) -> _Candidate:
+        spec, limits = self.spec, self.limits
+        caches = 1 if shared else parallel
+        context = spec.options.num_ctx * caches
+        choose_batch = spec.is_completion and spec.auto.num_batch
+        batch = automatic_batch(context) if choose_batch else spec.options.num_batch
+        flash = flash_attention(limits.flash_attention, self.reading.devices)
+        # What was chosen for a place may be another one's best: the second round settles it.
+        for _ in range(2):
+            kv_cache_type = cache_type(limits.kv_cache_type, flash)
+            need = _need(spec, caches, kv_cache_type=kv_cache_type, num_batch=batch)
+            seen = self.measured((spec.key, context, parallel, kv_cache_type))
+            placement = self._place(need, seen.on_devices if seen.is_offloaded else 0)
+            devices = placement.devices
+            settled = batch, flash
+            flash = flash_attention(limits.flash_attention, devices)
+            if choose_batch and devices:
+                batch = automatic_batch(
+                    context, placement.wanted, placement.available, flash=flash, devices=devices
+                )
+            if (batch, flash) == settled:
+                break
+        batch, flash = settled
+        host = placement.host + placement.on_integrated
+        predicted = max(placement.on_devices + placement.host, seen.total)
+        if not devices:
+            host = predicted
+        return _Candidate(
+            shared=shared,
+            context_total=context,
+            num_batch=batch,
+            flash=flash,
+            kv_cache_type=kv_cache_type,
+            placement=placement,
+            host=host,
+            predicted=predicted,
+        )
+
+    def _place(self, need: Need, measured: int) -> Placement:
+        options, limits = self.spec.options, self.limits
+        wanted = Wanted(
+            num_gpu=options.num_gpu if self.layers is None else self.layers,
+            why="num_gpu says so" if self.layers is None else "memory ran out with more",
+            main_gpu=options.main_gpu,
+            spread=limits.spread,
+            overhead=limits.gpu_overhead,
+        )
+        return place(
+            need,
+            self.reading.devices,
+            wanted,
+            reserved=self.reserved_on,
+            system_free=max(0, self.free),
+            measured=measured,
+            why_none=self.reading.no_gpu,
+        )
+
+
+class _Estimate(msgspec.Struct, frozen=True):
+    """A ``Need`` of layers that are all alike."""
+
+    layers: int
+    total: int
+
+    def device_bytes(self, gpu_layers: int) -> int:
+        return self.total * gpu_layers // (self.layers + 1)
+
+    def host_bytes(self, gpu_layers: int) -> int:
+        return self.total - self.device_bytes(gpu_layers)
+
+
+def _need(spec: ModelSpec, caches: int, *, kv_cache_type: str, num_batch: int) -> Need:
+    total = predicted_bytes(
+        spec, caches, spec.options.num_ctx, kv_cache_type=kv_cache_type, num_batch=num_batch
     )
-    seen = measured((spec.key, context, parallel, limits.kv_cache_type))
-    return _Candidate(shared, context, batch, max(predicted, seen))
+    return _Estimate(len(spec.shape.kv_heads), total)
 
 
 def _verdict(needed: int, free: int, reading: MemoryReading, reserved_by_others: int) -> Verdict:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from ollamad.hardware.device import Device
 from ollamad.scheduler.options import Auto, RunnerOptions
 from ollamad.scheduler.sizing import (
     GIB,
@@ -15,9 +16,10 @@ from ollamad.scheduler.sizing import (
     LaunchPlan,
     Limits,
     MemoryReading,
+    Seen,
     Verdict,
-    automatic_batch,
     kv_bytes,
+    no_gpu,
     plan,
     predicted_bytes,
     size_key,
@@ -79,23 +81,6 @@ def test_layers_count_by_what_they_keep() -> None:
     shape = msgspec.structs.replace(shape, sliding_window=512, windowed=(True, True, True, False))
     assert kv_bytes(spec(shape), 1, 8192) == (2 * 1024 + 8192) * 8 * 256 * 2
     assert kv_bytes(spec(shape), 1, 512) == 3 * 512 * 8 * 256 * 2, "the window is no minimum"
-
-
-@pytest.mark.parametrize(
-    ("context", "predicted", "available", "batch"),
-    [
-        (4096, 0, 0, 512),
-        (4097, 0, 0, 1024),
-        (32768, 0, 0, 1024),
-        (32769, 0, 0, 2048),
-        (131072, 8 * GIB, 14 * GIB, 2048),
-        (131072, 9 * GIB, 14 * GIB, 1024),
-        (131072, 8 * GIB, 11 * GIB, 1024),
-        (32768, 8500 * MIB, 11 * GIB, 512),
-    ],
-)
-def test_automatic_batch(context: int, predicted: int, available: int, batch: int) -> None:
-    assert automatic_batch(context, predicted, available) == batch
 
 
 def test_a_plan_without_devices() -> None:
@@ -184,11 +169,129 @@ def test_mapped_weights_are_not_set_aside() -> None:
 
 def test_a_measured_size_is_never_undercut() -> None:
     small = planned(spec())
-    seen = {size_key(spec(), small): 7 * GIB}
-    again = plan(spec(), ROOMY, Limits(), measured=lambda key: seen.get(key, 0))
+    seen = {size_key(spec(), small): Seen(7 * GIB)}
+    again = plan(spec(), ROOMY, Limits(), measured=lambda key: seen.get(key, Seen()))
     assert again.predicted == 7 * GIB
-    other = plan(spec(num_ctx=4096), ROOMY, Limits(), measured=lambda key: seen.get(key, 0))
+    other = plan(spec(num_ctx=4096), ROOMY, Limits(), measured=lambda key: seen.get(key, Seen()))
     assert other.predicted == 4 * GIB + GIB // 2
+
+
+def card(number: int = 0, total: int = 24, free: int = 23, **changes: Any) -> Device:
+    return Device(
+        id=str(number),
+        library=changes.pop("library", "CUDA"),
+        name=f"CUDA{number}",
+        total_memory=total * GIB,
+        free_memory=free * GIB,
+        compute=(8, 9),
+        **changes,
+    )
+
+
+def with_cards(*cards: Device, **memory: Any) -> MemoryReading:
+    return MemoryReading(**{"total": 64 * GIB, "free": 60 * GIB, **memory}, devices=cards)
+
+
+def test_a_plan_for_a_device() -> None:
+    got = planned(spec(), with_cards(card()))
+    assert [device.name for device in got.devices] == ["CUDA0"]
+    assert (got.num_gpu, got.main_gpu, got.layers, got.all_layers) == (-1, None, 33, 33)
+    assert (got.fit, got.placed, got.verdict) == (True, True, Verdict.FITS)
+    assert got.use_mmap is None, "what goes to a device is read through a map"
+    assert got.on_device == {"CUDA0": 5 * GIB}
+    assert got.reserved == got.cache_ram_mib * MIB, "nothing else is in main memory"
+    assert got.reason == "all 33 layers on CUDA0"
+
+
+def test_one_card_of_two() -> None:
+    got = planned(spec(), with_cards(card(0, free=4), card(1)))
+    assert ([device.name for device in got.devices], got.main_gpu) == (["CUDA1"], 0)
+    spread = planned(spec(), with_cards(card(0), card(1)), spread=True)
+    assert (len(spread.devices), spread.main_gpu) == (2, None)
+    roomy = planned(spec(), with_cards(card(0), card(1)), gpu_overhead=17 * GIB)
+    assert len(roomy.devices) == 2, "neither has 80 % of what it needs"
+
+
+def test_no_layers_for_the_device() -> None:
+    got = planned(spec(num_gpu=0), with_cards(card()))
+    assert (got.devices, got.num_gpu, got.fit, got.use_mmap) == ((), 0, False, False)
+    assert got.reserved == 5 * GIB + got.cache_ram_mib * MIB
+
+
+def test_what_devices_hold_needs_no_main_memory() -> None:
+    reading = with_cards(card(), free=GIB)
+    assert planned(spec(), reading).verdict is Verdict.FITS
+    assert planned(spec(), reading, memory_guard=True).reserved < GIB
+    # Half of it stays in main memory and is too large for that.
+    small = with_cards(card(total=3, free=3), free=GIB)
+    refused = planned(spec(), small)
+    assert refused.verdict is Verdict.TOO_LARGE
+    assert (refused.layers, refused.placed) == (13, False)
+
+
+def test_a_device_that_shares_main_memory_takes_it() -> None:
+    shared = with_cards(card(total=48, free=48, integrated=True), free=12 * GIB)
+    got = planned(spec(), shared)
+    assert got.placed
+    assert got.reserved == 5 * GIB + got.cache_ram_mib * MIB
+    assert got.cache_ram_mib == 12 * 1024 // 10
+    # 5 GiB are more than 80 % of the 6 that main memory has, whatever the device says.
+    assert not planned(spec(), with_cards(shared.devices[0], free=6 * GIB)).placed
+
+
+def test_slots_share_one_cache_when_the_device_has_no_room_for_more() -> None:
+    assert not planned(spec(), with_cards(card()), parallel=4).kv_unified
+    got = planned(spec(), with_cards(card(total=8, free=8)), parallel=4)
+    assert (got.kv_unified, got.placed, got.on_device) == (True, True, {"CUDA0": 5 * GIB})
+
+
+def test_a_batch_that_the_device_has_room_for() -> None:
+    wide = spec(num_ctx=40960)
+    assert planned(wide, with_cards(card())).num_batch == 2048
+    assert planned(wide, with_cards(card(total=12, free=12))).num_batch == 512
+    assert planned(wide, with_cards(card()), flash_attention=False).num_batch == 512
+    assert planned(wide, with_cards(card(total=8, free=8)), flash_attention=False).num_batch == 256
+
+
+def test_flash_attention_and_the_cache_go_by_the_device() -> None:
+    old = msgspec.structs.replace(card(), compute=(5, 2))
+    got = planned(spec(), with_cards(old), kv_cache_type="q8_0")
+    assert (got.flash_attention, got.kv_cache_type, got.on_devices) == ("off", "", (5 * GIB,))
+    assert planned(spec(), with_cards(old), kv_cache_type="f16").kv_cache_type == "f16"
+    got = planned(spec(), with_cards(card()), kv_cache_type="q8_0")
+    assert (got.flash_attention, got.kv_cache_type) == ("auto", "q8_0")
+    # On the CPU it is there, whatever the card lacks.
+    got = planned(spec(num_gpu=0), with_cards(old), kv_cache_type="q8_0")
+    assert (got.flash_attention, got.kv_cache_type) == ("auto", "q8_0")
+
+
+def test_fewer_layers_after_memory_ran_out() -> None:
+    got = plan(spec(), with_cards(card()), Limits(), layers=16)
+    assert (got.num_gpu, got.layers, got.fit, got.placed) == (16, 16, False, True)
+    assert got.reason == "16 of 33 layers on CUDA0: memory ran out with more"
+    got = plan(spec(), with_cards(card()), Limits(), layers=0)
+    assert (got.devices, got.reason) == ((), "on the CPU: memory ran out with more")
+
+
+def test_the_cpu_when_nobody_wants_it() -> None:
+    refused = planned(spec(), MemoryReading(total=GIB * 64, no_gpu="no driver"), require_gpu=True)
+    assert refused.verdict is Verdict.NO_GPU
+    assert no_gpu(refused).message == (
+        "OLLAMA_REQUIRE_GPU is set and the model would run on the CPU: no driver"
+    )
+    assert planned(spec(), with_cards(card(free=1)), require_gpu=True).verdict is Verdict.NO_GPU
+    assert planned(spec(), with_cards(card(free=3)), require_gpu=True).verdict is Verdict.FITS
+    assert planned(spec(num_gpu=0), require_gpu=True).verdict is Verdict.FITS, "it was asked for"
+
+
+def test_a_measured_launch_is_placed_by_what_it_took() -> None:
+    reading = with_cards(card(total=8, free=6))
+    assert not planned(spec(), reading).placed
+    seen = Seen(total=4 * GIB, on_devices=4 * GIB)
+    assert plan(spec(), reading, Limits(), measured=lambda _: seen).placed
+    # Half of it was elsewhere: that says nothing about the whole.
+    seen = Seen(total=8 * GIB, on_devices=4 * GIB)
+    assert not plan(spec(), reading, Limits(), measured=lambda _: seen).placed
 
 
 def test_the_text_of_a_refusal() -> None:
