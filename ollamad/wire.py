@@ -332,6 +332,10 @@ class RunningModel(_Body, kw_only=True):
     expires_at: str
     size_vram: int
     context_length: int
+    #: Bytes on each device, by its name (ours).
+    devices: dict[str, int] = msgspec.field(default_factory=dict)
+    #: Why not all of it is on GPUs (ours).
+    reason: str = ""
 
 
 class ProcessResponse(_Body, kw_only=True):

@@ -75,6 +75,8 @@ def _running(loaded: LoadedModel, now: int) -> RunningModel:
         expires_at=local_time(now + min(loaded.expires_in, FOREVER)),
         size_vram=loaded.size_vram,
         context_length=loaded.num_ctx,
+        devices=loaded.devices,
+        reason=loaded.reason,
     )
 
 

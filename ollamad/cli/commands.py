@@ -143,7 +143,13 @@ COMMANDS = (
     Command("signout", "Sign out from ollama.com", "account:signout", most=0),
     Command("logout", "Sign out from ollama.com", "account:signout", most=0, hidden=True),
     Command("list", "List models", "listing:list_models", aliases=("ls",), variables=_HOST),
-    Command("ps", "List loaded models", "listing:list_loaded", variables=_HOST),
+    Command(
+        "ps",
+        "List loaded models",
+        "listing:list_loaded",
+        flags=(Flag("verbose", "Show devices, and why a model is not all on them"),),
+        variables=_HOST,
+    ),
     Command("cp SOURCE DESTINATION", "Copy a model", "small:copy", 2, 2, variables=_HOST),
     Command("rm MODEL [MODEL...]", "Delete models", "small:remove", 1, variables=_HOST),
     Command(

@@ -28,7 +28,8 @@ def list_loaded(invocation: Invocation) -> int:
     """``ps [PREFIX]``: here the prefix's case matters."""
     models = invocation.client.get(ProcessResponse, "/api/ps").models
     prefix = invocation.words[0] if invocation.words else ""
-    print(loaded_table(models, prefix, time.time_ns()), end="")
+    shown = loaded_table_in_full if invocation.parsed.switch("verbose") else loaded_table
+    print(shown(models, prefix, time.time_ns()), end="")
     return 0
 
 
@@ -49,19 +50,38 @@ def models_table(models: Iterable[ListedModel], prefix: str, now: int) -> str:
 
 def loaded_table(models: Iterable[RunningModel], prefix: str, now: int) -> str:
     """Pure. ``now`` is in Unix nanoseconds."""
+    rows = [_loaded_row(model, now) for model in models if model.name.startswith(prefix)]
+    return table(rows, _LOADED)
+
+
+def loaded_table_in_full(models: Iterable[RunningModel], prefix: str, now: int) -> str:
+    """With the devices, and why not all of a model is on them. Pure."""
     rows = [
-        (
-            model.name,
-            model.digest[:12],
-            human_bytes(model.size),
-            processor(model.size, model.size_vram),
-            str(model.context_length),
-            _until(unix_ns(model.expires_at), now),
-        )
+        (*_loaded_row(model, now), _devices(model), model.reason)
         for model in models
         if model.name.startswith(prefix)
     ]
-    return table(rows, ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"))
+    return table(rows, (*_LOADED, "DEVICES", "REASON"), wrap=_REASON_WIDTH)
+
+
+_LOADED = ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL")
+#: Wide enough that a reason stays on its line.
+_REASON_WIDTH = 1000
+
+
+def _loaded_row(model: RunningModel, now: int) -> tuple[str, ...]:
+    return (
+        model.name,
+        model.digest[:12],
+        human_bytes(model.size),
+        processor(model.size, model.size_vram),
+        str(model.context_length),
+        _until(unix_ns(model.expires_at), now),
+    )
+
+
+def _devices(model: RunningModel) -> str:
+    return ", ".join(f"{name} {human_bytes(size)}" for name, size in model.devices.items())
 
 
 def processor(size: int, vram: int) -> str:

@@ -13,6 +13,7 @@ from ollamad.scheduler.runner import R
 class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
     """One model in memory, for ``ps``. Sizes in bytes.
 
+    ``devices``: bytes on each device, by its name. ``reason``: why not all of it is on devices.
     ``expires_in``: nanoseconds until it is unloaded if nobody asks for it, at most 0 once it is on
     its way out, FOREVER when it stays.
     """
@@ -26,6 +27,8 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
     num_ctx: int
     expires_in: int
     leases: int
+    devices: dict[str, int] = {}
+    reason: str = ""
 
 
 class Waited:

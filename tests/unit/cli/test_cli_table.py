@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollamad.cli.listing import loaded_table, models_table, processor
+from ollamad.cli.listing import loaded_table, loaded_table_in_full, models_table, processor
 from ollamad.cli.table import broken, table
 from ollamad.cli.times import unix_ns
 from ollamad.cli.width import width
@@ -90,6 +90,23 @@ qwen3:8b         0123456789ab    4.9 GB    100% GPU           4096       Forever
 old              0123456789ab    0 B       100% CPU           4096       Stopping...          ·
 unset            0123456789ab    1 B       100% CPU           4096       Stopping...          ·
 """
+
+
+def test_ps_in_full() -> None:
+    part = running("a", 100, 60, "2023-11-14T22:15:21Z")
+    part.devices = {"CUDA0": 40, "CUDA1": 20}
+    part.reason = "20 of 33 layers on CUDA0, CUDA1 (all need 100 B, 70 B are available)"
+    whole = running("b", 9, 9, "2023-11-14T22:15:21Z")
+    whole.devices = {"MTL0": 9}
+    models = [part, whole, running("c", 9, 0, "2023-11-14T22:15:21Z")]
+    lines = [line.rstrip() for line in loaded_table_in_full(models, "", NOW).splitlines()]
+    assert lines[0].endswith("UNTIL                 DEVICES                   REASON")
+    assert [line.partition("from now    ")[2] for line in lines[1:]] == [
+        f"CUDA0 40 B, CUDA1 20 B    {part.reason}",
+        "MTL0 9 B",
+        "",
+    ]
+    assert len(loaded_table_in_full(models, "b", NOW).splitlines()) == 2
 
 
 def test_ps_minds_case_in_its_prefix() -> None:
