@@ -16,7 +16,6 @@ from msgspec.structs import replace
 
 from ollamad.hardware.device import split_gfx
 from ollamad.hardware.files import (
-    BusGpu,
     Look,
     denial,
     entries,
@@ -87,8 +86,7 @@ def devices(
         except (OSError, _Unusable) as error:
             notes.append(Note("warning", f"KFD node {number_} is not used: {error}"))
     found = list(_overridden(found, environ, notes))
-    gpus = gpus_on_bus(root, VENDOR)
-    notes += _driver_notes(root, gpus, [entry.device.pci_id for entry in found])
+    notes += _unoffered(root, [entry.device.pci_id for entry in found])
     notes += _access_notes(root, found, look_at, user or identity())
     return Survey(tuple(entry.device for entry in found), tuple(notes))
 
@@ -234,25 +232,32 @@ def _overridden(
         notes.append(Note("warning", text, hint))
 
 
-def _driver_notes(root: Path, gpus: Sequence[BusGpu], used: Sequence[str]) -> Iterator[Note]:
-    """About GPUs on the bus that KFD does not offer."""
-    kfd = (root / _NODES).is_dir()
-    for gpu in gpus:
+def driver_notes(root: Path = Path("/")) -> list[Note]:
+    """About GPUs on the bus that have another driver than amdgpu, or none. Raises nothing."""
+    notes = []
+    for gpu in gpus_on_bus(root, VENDOR):
         name = f"the AMD GPU {gpu.pci_id}"
-        if gpu.pci_id in used:
-            continue
-        if gpu.driver == "amdgpu":
-            reason = "does not offer it" if kfd else "has no such interface (KFD)"
-            text = f"{name} cannot be used through ROCm: the kernel {reason} for computing"
-            yield Note("info", text, "Vulkan may still be able to use it")
-        elif gpu.driver == "radeon":
-            yield Note("info", f"{name} is too old for ROCm (its driver is radeon)")
-        elif gpu.driver:
-            text = f"{name} belongs to the driver {plain_text(gpu.driver, 32)}, not to amdgpu"
-            yield Note("info", text)
-        else:
+        if gpu.driver == "radeon":
+            notes.append(Note("info", f"{name} is too old for ROCm (its driver is radeon)"))
+        elif not gpu.driver:
             hint = "load the driver: sudo modprobe amdgpu; if that fails, see: sudo dmesg"
-            yield Note("warning", f"{name} has no driver", hint)
+            notes.append(Note("warning", f"{name} has no driver", hint))
+        elif gpu.driver != "amdgpu":
+            driver = plain_text(gpu.driver, 32)
+            notes.append(Note("info", f"{name} belongs to the driver {driver}, not to amdgpu"))
+    return notes
+
+
+def _unoffered(root: Path, used: Sequence[str]) -> Iterator[Note]:
+    """About GPUs of amdgpu's that KFD does not offer."""
+    reason = "does not offer it" if (root / _NODES).is_dir() else "has no such interface (KFD)"
+    for gpu in gpus_on_bus(root, VENDOR):
+        if gpu.driver == "amdgpu" and gpu.pci_id not in used:
+            text = (
+                f"the AMD GPU {gpu.pci_id} cannot be used through ROCm: the kernel {reason} for "
+                "computing"
+            )
+            yield Note("info", text, "Vulkan may still be able to use it")
 
 
 def _access_notes(

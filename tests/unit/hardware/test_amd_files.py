@@ -148,26 +148,29 @@ def test_a_machine_without_any(tmp_path: Path) -> None:
 
 
 def test_gpus_that_have_no_driver_of_use(tree: Callable[..., Path]) -> None:
-    found = survey(tree("no_driver"))
-    assert found.devices == ()
-    assert found.notes == (
+    assert amd.driver_notes(tree("no_driver")) == [
         Note(
             "warning",
             "the AMD GPU 0000:03:00.0 has no driver",
             "load the driver: sudo modprobe amdgpu; if that fails, see: sudo dmesg",
         ),
-        Note(
-            "info",
-            "the AMD GPU 0000:04:00.0 belongs to the driver vfio-pci, not to amdgpu",
-        ),
+        Note("info", "the AMD GPU 0000:04:00.0 belongs to the driver vfio-pci, not to amdgpu"),
         Note("info", "the AMD GPU 0000:05:00.0 is too old for ROCm (its driver is radeon)"),
-        Note(
-            "info",
-            "the AMD GPU 0000:06:00.0 cannot be used through ROCm: the kernel has no such "
-            "interface (KFD) for computing",
-            "Vulkan may still be able to use it",
-        ),
+    ]
+
+
+def test_a_kernel_without_kfd(tree: Callable[..., Path]) -> None:
+    note = Note(
+        "info",
+        "the AMD GPU 0000:06:00.0 cannot be used through ROCm: the kernel has no such "
+        "interface (KFD) for computing",
+        "Vulkan may still be able to use it",
     )
+    assert survey(tree("no_driver")) == Survey((), (note,))
+
+
+def test_gpus_with_their_driver_need_no_words(tree: Callable[..., Path]) -> None:
+    assert amd.driver_notes(tree("rx7900_and_apu")) == []
 
 
 def test_a_gpu_that_kfd_leaves_out(tree: Callable[..., Path]) -> None:
