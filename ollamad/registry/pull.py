@@ -242,7 +242,8 @@ class _Pull:
             # Another user's file, or one on a read-only disk, may be used without being changed; no
             # daemon prunes it for being old while this one counts on it.
             if error.errno not in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS):
-                raise
+                path = str(self.store.blob_path(blob.digest))  # the error does not name it
+                raise OSError(error.errno, error.strerror, path) from error
 
 
 def _pulling(blob: Wanted, total: int, completed: int) -> Progress:

@@ -251,6 +251,20 @@ async def test_an_expired_signature_is_renewed(mock_clock: Any, world: World) ->
     assert world.ranges(urls[1])[0][1] == "60-249"
 
 
+async def test_an_expired_signature_that_is_not_renewed(mock_clock: Any, world: World) -> None:
+    world.blob(DATA)
+    url = "https://cdn.test/d?sig=0"
+    world.script.on(
+        "GET", f"{BASE}/blobs/{DIGEST}", Reply(307, {"Location": url}), Reply(500, body=b"no more")
+    )
+    expired = served(DATA, lambda piece: [piece[:60], CUT])
+    world.script.on("GET", url, expired, Reply(403, body=b"expired"))
+    with pytest.raises(OllamadError, match=r"^context deadline exceeded$"):
+        await world.fetch(DIGEST, 250)
+    assert world.store.partial(DIGEST).notes() == [encode_part(Part(0, 0, 250, 60))]
+    assert world.script.open == 0
+
+
 async def test_an_expired_token_is_renewed(mock_clock: Any, world: World) -> None:
     """The parts of a plain registry need it, and a long pull outlives it."""
     world.blob(DATA)
@@ -455,6 +469,33 @@ async def test_a_disk_that_takes_no_more_ends_it_at_once(
     assert len(world.ranges()) == 1
     assert trio.current_time() < 1
     assert world.files() == [f"{NAME}-partial", f"{NAME}-partial-0"]
+
+
+def link(path: Path) -> None:
+    path.symlink_to(path.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (Path.mkdir, "open {}: is a directory"),
+        (link, "open {}: too many levels of symbolic links"),
+        (os.mkfifo, "write {}: invalid argument"),
+    ],
+)
+async def test_what_is_in_the_place_of_the_data(
+    mock_clock: Any, world: World, make: Any, text: str
+) -> None:
+    """Said before anything is fetched, and nothing waits for a pipe's other end."""
+    world.blob(DATA)
+    path = world.store.partial(DIGEST).path
+    path.parent.mkdir(parents=True)
+    make(path)
+    with pytest.raises(OllamadError) as caught:
+        await world.fetch(DIGEST, 250)
+    assert caught.value.message == text.format(path)
+    assert world.ranges() == []
+    assert not path.with_name("elsewhere").exists()
 
 
 async def test_notes_that_cannot_be_written_end_it(

@@ -235,6 +235,19 @@ async def test_another_users_blob_will_do(
     assert await world.pull() == said("pulling manifest", WEIGHTS, *END)
 
 
+async def test_a_disk_that_fails_names_the_blob(
+    mock_clock: Clock, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(world, WEIGHTS, config=None)
+    path = put(world, digest_of(WEIGHTS), WEIGHTS)
+
+    def broken(path: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "utime", broken)
+    assert await failure(world) == (["pulling manifest"], f"open {path}: input/output error")
+
+
 async def test_another_size_than_the_manifests_is_damage(mock_clock: Clock, world: World) -> None:
     serve(world, WEIGHTS, config=None)
     put(world, digest_of(WEIGHTS), WEIGHTS[:-1])
@@ -271,6 +284,25 @@ async def test_a_blob_that_vanishes_is_fetched_again(mock_clock: Clock, world: W
     await world.pull()
     assert world.stored(digest_of(WEIGHTS)) == WEIGHTS
     assert world.store.read_manifest(Name.parse("r.test/ns/m"))
+
+
+async def test_a_blob_that_vanishes_again_and_again(mock_clock: Clock, world: World) -> None:
+    serve(world, WEIGHTS, TEMPLATE, config=None)
+    one, other = (
+        world.store.blob_path(digest_of(WEIGHTS)),
+        world.store.blob_path(digest_of(TEMPLATE)),
+    )
+    removals = {WEIGHTS: other, TEMPLATE: one}
+    for data, path in removals.items():
+
+        def vanish(seen: Seen, data: bytes = data, path: Path = path) -> Any:
+            path.unlink(missing_ok=True)
+            return served(data)(seen)
+
+        world.blob(data, *[vanish] * 9)
+    _, error = await failure(world)
+    assert error == "blobs of the model are removed while it is pulled"
+    assert not world.store.has_manifest(Name.parse("r.test/ns/m"))
 
 
 # --- manifests that cannot be had -----------------------------------------------------------------

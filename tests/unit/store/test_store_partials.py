@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -262,6 +264,26 @@ def test_a_link_in_its_place_is_not_followed(store: Store, tmp_path: Path) -> No
     with pytest.raises(OSError):
         partial.acquire()
     assert victim.read_bytes() == b"precious"
+
+
+def test_a_disk_without_locks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There two may collide, as with the reference; but no other error is taken for that."""
+    number = errno.ENOLCK
+
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    partial = store.partial(DIGEST)
+    assert partial.acquire()
+    partial.write([b"abc"], 0)
+    partial.promote()
+    assert store.blob_size(DIGEST) == 3
+    number = errno.EIO
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(OSError, match="Input/output"):
+        partial.acquire()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_sizes_of_blobs(store: Store) -> None:
