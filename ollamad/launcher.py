@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,15 +24,28 @@ from ollamad.errors import LoadError, quoted
 from ollamad.gguf.errors import GGUFError
 from ollamad.gguf.facts import Facts, cached_facts
 from ollamad.gguf.shards import cached_shards
+from ollamad.hardware.device import Device
+from ollamad.hardware.visible import conflicts, runner_environment
+from ollamad.log import fields
 from ollamad.runners.command import Launch
+from ollamad.runners.flash import driver_warning
 from ollamad.runners.kinds import Found
+from ollamad.runners.offload import (
+    backend_directories,
+    fit_environment,
+    minimum_memory,
+    projector_stays,
+    reads_past_the_cache,
+)
 from ollamad.runners.process import Runner, start_runner
 from ollamad.runners.rundir import RunDirectory
 from ollamad.scheduler.sizing import LaunchPlan
 from ollamad.scheduler.spec import ModelSpec
+from ollamad.scheduler.whereabouts import why_not_on_devices
 from ollamad.settings import Settings
 from ollamad.store.derived import Derived, Loadable
 from ollamad.store.errors import os_error_text
+from ollamad.units import human_gib
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +103,26 @@ def _projector_bytes(path: Path) -> int:
     return size
 
 
-def launch_of(spec: ModelSpec, plan: LaunchPlan, facts: LaunchFacts) -> Launch:
-    """The launch that ``plan`` decided for ``spec``. Pure."""
+def launch_of(
+    spec: ModelSpec,
+    plan: LaunchPlan,
+    facts: LaunchFacts,
+    *,
+    environ: Mapping[str, str] | None = None,
+    overhead: int = 0,
+    platform: str = sys.platform,
+) -> Launch:
+    """The launch that ``plan`` decided for ``spec``. Pure.
+
+    ``environ``: the daemon's own; ``overhead``: bytes to leave free on each device.
+    """
+    inherited = environ or {}
+    environment = runner_environment(plan.devices, inherited, platform)
+    if plan.fit:
+        environment |= fit_environment(plan.devices, inherited, overhead)
+    stays = projector_stays(
+        plan.num_gpu, facts.offloadable_layers, facts.projector_bytes, plan.devices
+    )
     return Launch(
         model_path=str(spec.model_path),
         model_bytes=facts.model_bytes,
@@ -102,14 +135,17 @@ def launch_of(spec: ModelSpec, plan: LaunchPlan, facts: LaunchFacts) -> Launch:
         kv_pool=plan.context_total if plan.kv_unified else 0,
         adapters=tuple(map(str, spec.adapters)),
         projector=str(spec.projectors[0]) if spec.projectors else None,
-        projector_offload=_offloads_projector(plan.num_gpu, facts.offloadable_layers),
+        projector_offload=not stays,
         projector_bytes=facts.projector_bytes,
         embedding=not spec.is_completion,
         num_batch=plan.num_batch,
         num_gpu=plan.num_gpu,
         num_thread=plan.num_thread,
+        devices=plan.devices,
         main_gpu=plan.main_gpu,
+        tensor_split=plan.tensor_split,
         use_mmap=plan.use_mmap,
+        direct_io=reads_past_the_cache(plan.devices, platform),
         flash_attention=cast(Literal["on", "off", "auto"], plan.flash_attention),
         kv_cache_type=plan.kv_cache_type,
         context_shift=spec.context_shift,
@@ -120,12 +156,9 @@ def launch_of(spec: ModelSpec, plan: LaunchPlan, facts: LaunchFacts) -> Launch:
         draft_type=facts.draft_type,
         draft_path=str(spec.draft) if spec.draft else None,
         draft_max=plan.draft_num_predict,
+        backend_dirs=backend_directories(plan.devices),
+        environment=environment,
     )
-
-
-def _offloads_projector(num_gpu: int, offloadable_layers: int) -> bool:
-    """False when the user keeps all or part of the model off the devices (2.11)."""
-    return not 0 <= num_gpu < offloadable_layers
 
 
 class Launcher:
@@ -148,6 +181,8 @@ class Launcher:
         self._rundir = rundir
         self._load_timeout_ns = settings.load_timeout
         self._num_parallel = settings.num_parallel
+        self._kv_cache_type = settings.kv_cache_type
+        self._overhead = settings.gpu_overhead
         self._kinds = kinds
         self._derived = derived
         #: Held while files are made: two at a time would only be slower.
@@ -209,13 +244,37 @@ class Launcher:
 
     async def _launch(self, spec: ModelSpec, plan: LaunchPlan) -> Runner:
         facts = await trio.to_thread.run_sync(read_launch_facts, spec)
-        launch = launch_of(spec, plan, facts)
+        launch = launch_of(spec, plan, facts, environ=os.environ, overhead=self._overhead)
         asked = max(spec.options.num_parallel, self._num_parallel)
         if spec.is_completion and not spec.parallel_allowed and asked > 1:
             log.warning(
                 "model architecture does not currently support parallel requests",
                 extra={"model": spec.name, "architecture": launch.arch},
             )
+        self._tell_plan(spec, plan)
+        runner = await self._start_or_retry(spec, launch)
+        _tell_outcome(spec, plan, runner)
+        return runner
+
+    def _tell_plan(self, spec: ModelSpec, plan: LaunchPlan) -> None:
+        """What is about to happen, for those who wonder later why a model is where it is."""
+        for device in plan.devices:
+            log.info("gpu memory", extra=fields(**_memory_fields(device, self._overhead)))
+        predicted = human_gib(plan.predicted)
+        log.info(
+            "loading model", extra=fields(model=spec.name, predicted=predicted, where=plan.reason)
+        )
+        if plan.devices and self._kv_cache_type and not plan.kv_cache_type:
+            log.warning(
+                "OLLAMA_KV_CACHE_TYPE needs flash attention and is not used",
+                extra=fields(model=spec.name, type=self._kv_cache_type),
+            )
+        if plan.flash_attention == "auto" and (warning := driver_warning(plan.devices)):
+            log.warning(warning)
+        for name in conflicts(plan.devices):
+            log.warning("conflicting device environment override", extra=fields(variable=name))
+
+    async def _start_or_retry(self, spec: ModelSpec, launch: Launch) -> Runner:
         try:
             return await self._start(launch)
         except LoadError as error:
@@ -238,3 +297,28 @@ class Launcher:
             rundir=self._rundir,
             load_timeout_ns=self._load_timeout_ns,
         )
+
+
+def _memory_fields(device: Device, overhead: int) -> dict[str, str]:
+    """Of the line about a device that a model is about to be loaded to (4.6 step 6)."""
+    minimum = minimum_memory(device)
+    return {
+        "id": device.id,
+        "library": device.library,
+        "available": human_gib(max(0, device.free_memory - overhead - minimum)),
+        "free": human_gib(device.free_memory),
+        "minimum": human_gib(minimum),
+        "overhead": human_gib(overhead),
+    }
+
+
+def _tell_outcome(spec: ModelSpec, plan: LaunchPlan, runner: Runner) -> None:
+    """What has become of the plan, and why not all of the model is on devices if it is not."""
+    use = runner.memory()
+    told = {"model": spec.name, "size": human_gib(use.total), "vram": human_gib(use.vram)}
+    if use.per_device:
+        sizes = [f"{name} {human_gib(size)}" for name, size in use.per_device.items()]
+        told["devices"] = ", ".join(sizes)
+    if reason := why_not_on_devices(plan, use):
+        told["reason"] = reason
+    log.info("model loaded", extra=fields(**told))

@@ -23,6 +23,11 @@ _RENUMBERED = frozenset({"CUDA", "ROCm"})
 _NUMBER = re.compile(r"[0-9]+$")
 
 
+def minimum_memory(device: Device) -> int:
+    """Bytes that a backend takes of a device for itself (1.1)."""
+    return (512 if device.library == "Metal" else 457) * MIB
+
+
 def reads_past_the_cache(devices: Sequence[Device], platform: str) -> bool:
     """Whether weights are read with direct I/O: integrated devices share the page cache's memory
     (2.3 #12)."""

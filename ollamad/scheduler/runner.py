@@ -8,15 +8,7 @@ import trio
 
 from ollamad.scheduler.sizing import LaunchPlan, MemoryReading
 from ollamad.scheduler.spec import ModelSpec
-
-
-class MemoryUse(Protocol):
-    """Bytes that a runner holds: ``total`` of both kinds, ``vram`` on devices."""
-
-    @property
-    def total(self) -> int: ...
-    @property
-    def vram(self) -> int: ...
+from ollamad.scheduler.whereabouts import MemoryUse
 
 
 class Runner(Protocol):

@@ -21,6 +21,7 @@ from ollamad.scheduler.records import RunnerRecord
 from ollamad.scheduler.runner import R, ReadMemory, StartRunner
 from ollamad.scheduler.sizing import MemoryReading
 from ollamad.scheduler.spec import ModelSpec
+from ollamad.scheduler.whereabouts import why_not_on_devices
 
 log = logging.getLogger(__name__)
 
@@ -214,6 +215,8 @@ class Scheduler(Generic[R]):
             num_ctx=record.plan.num_ctx,
             expires_in=record.expires_in(now),
             leases=record.leases,
+            devices=dict(memory.per_device),
+            reason=why_not_on_devices(record.plan, memory),
         )
 
     # --- tasks -----------------------------------------------------------------------------------

@@ -256,6 +256,7 @@ def test_an_entry_of_ps(fake: FakeDaemon) -> None:
         "expires_at",
         "size_vram",
         "context_length",
+        "reason",
     ]
     tags = {model["name"]: model for model in fake.get("/api/tags")["models"]}
     assert entry["digest"] == tags["derived:latest"]["digest"]

@@ -345,6 +345,7 @@ def test_ps_tells_the_context_and_sizes(daemon: Daemon) -> None:
         "expires_at",
         "size_vram",
         "context_length",
+        "reason",
     ]
     assert (model["context_length"], model["size_vram"]) == (1000, 0)
     assert model["size"] > 90_000_000

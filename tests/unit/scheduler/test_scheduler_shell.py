@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 import trio
@@ -32,6 +32,9 @@ from ollamad.wire import FOREVER
 class Use:
     total: int = 3 * GIB
     vram: int = GIB
+    per_device: dict[str, int] = field(default_factory=lambda: {"CUDA0": GIB})
+    gpu_layers: int = 0
+    total_layers: int = 0
 
 
 class MadeUpRunner:
@@ -392,6 +395,7 @@ async def test_what_ps_shows(autojump_clock: MockClock) -> None:
             GIB,
             4096,
         )
+        assert (b.devices, b.reason) == ({"CUDA0": GIB}, "on the CPU: no GPU was found")
         assert b.expires_in == FOREVER
         assert a.expires_in == pytest.approx(58.5 * SECOND)
 
