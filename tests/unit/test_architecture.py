@@ -109,6 +109,7 @@ PURE = (
     "scheduler.sizing",
     "scheduler.spec",
     "scheduler.tuning",
+    "scheduler.whereabouts",
     "store.config",
     "store.digests",
     "store.json_syntax",
