@@ -19,6 +19,8 @@ MOST_MEMORY = 1 << 46
 #: More devices than any machine has, the parts of partitioned ones included.
 MOST_DEVICES = 256
 _LONGEST_TEXT = 400
+#: Sources that know more about devices of another one.
+_ADDS_TO = {"cuda": "nvml", "rsmi": "amd"}
 
 _PCI = re.compile(r"([0-9a-f]{1,8}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])")
 _UUID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_/.-]{0,127}")
@@ -54,6 +56,9 @@ class VendorDevice(msgspec.Struct, frozen=True, kw_only=True):
     nvidia_driver: int = 0
     #: An instance of a partitioned NVIDIA GPU.
     mig: bool = False
+    #: The ordinal of an unfiltered CUDA program, which by default counts the fastest GPU first, not
+    #: in PCI order; -1 when unknown.
+    cuda_ordinal: int = -1
     #: Bytes by process id, of those processes that the driver names.
     used_by: dict[int, int] = {}
 
@@ -74,7 +79,7 @@ class Survey(msgspec.Struct, frozen=True):
 
 
 def pci_id(text: str) -> str:
-    """``0000:01:00.0`` of any spelling, such as NVML's eight digits; empty for what is no PCI id."""
+    """``0000:01:00.0`` of any spelling, such as NVML's eight digits; empty for anything else."""
     found = _PCI.fullmatch(text.strip().lower())
     if not found:
         return ""
@@ -118,37 +123,43 @@ def checked(survey: Survey) -> Survey:
 def combined(surveys: Iterable[Survey]) -> Survey:
     """All that the sources found, each GPU once.
 
-    What ``cuda`` knows completes a device of ``nvml`` with the same PCI id (or the only one of
-    each); devices of ``cuda`` stand for themselves only where ``nvml`` found none.
+    What ``cuda`` knows completes a device of ``nvml``, and what ``rsmi`` knows one of ``amd``, with
+    the same PCI id (or the only one of each). Devices of ``cuda`` and ``rsmi`` stand for themselves
+    only where the others found none.
     """
     all_devices: list[VendorDevice] = []
     notes: list[Note] = []
     for survey in surveys:
         all_devices += survey.devices
         notes += survey.notes
-    from_nvml = any(device.source == "nvml" for device in all_devices)
-    from_cuda = [device for device in all_devices if device.source == "cuda"]
-    physical = {device.index for device in all_devices if device.source == "nvml"}
     devices = []
     for device in all_devices:
-        if device.source == "nvml":
-            same = [d for d in from_cuda if d.pci_id and d.pci_id == device.pci_id]
-            if not same and not device.pci_id and len(from_cuda) == len(physical) == 1:
-                same = from_cuda
-            devices.append(_completed(device, same[0]) if same else device)
-        elif device.source != "cuda" or not from_nvml:
-            devices.append(device)
+        if main := _ADDS_TO.get(device.source):
+            if not any(other.source == main for other in all_devices):
+                devices.append(device)
+            continue
+        adding = [other for other in all_devices if _ADDS_TO.get(other.source) == device.source]
+        same = [other for other in adding if other.pci_id and other.pci_id == device.pci_id]
+        physical = {other.index for other in all_devices if other.source == device.source}
+        if not same and not device.pci_id and len(adding) == len(physical) == 1:
+            same = adding
+        devices.append(_completed(device, same[0]) if same else device)
     return Survey(tuple(devices), tuple(dict.fromkeys(notes)))
 
 
 def _completed(device: VendorDevice, other: VendorDevice) -> VendorDevice:
     return replace(
         device,
+        # Without a name for it, the files say ``AMD GPU 744c``.
+        name=device.name if device.name[:8] not in ("", "AMD GPU ") else other.name or device.name,
+        # CUDA tells a GPU's own, which is none of its instances'.
+        uuid=device.uuid or ("" if device.mig else other.uuid),
         integrated=device.integrated if other.integrated is None else other.integrated,
         compute=device.compute if device.compute != (0, 0) else other.compute,
         driver=device.driver if device.driver != (0, 0) else other.driver,
         total=device.total or other.total,
         free=device.free if device.total else other.free,
+        cuda_ordinal=other.cuda_ordinal,
     )
 
 
@@ -182,6 +193,7 @@ def _checked_device(device: VendorDevice) -> tuple[VendorDevice, str]:
         driver=_version(device.driver),
         nvidia_driver=device.nvidia_driver if 0 <= device.nvidia_driver < 100_000 else 0,
         mig=device.mig,
+        cuda_ordinal=device.cuda_ordinal if 0 <= device.cuda_ordinal < MOST_DEVICES else -1,
         used_by=used_by,
     ), complaint
 
