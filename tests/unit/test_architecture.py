@@ -74,6 +74,7 @@ PURE = (
     "create.origin",
     "create.split",
     "create.texts",
+    "hardware.vendor",
     "inference.remote_events",
     "models.capabilities",
     "models.template_choice",
@@ -122,6 +123,7 @@ PURE = (
 TIMELESS = (
     "parsing",
     "prompting",
+    "hardware.vendor",
     "modelfile.format",
     "modelfile.parameters",
     "modelfile.parser",
