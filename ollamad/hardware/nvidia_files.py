@@ -97,7 +97,8 @@ def _without_driver(root: Path, gpus: Sequence[BusGpu]) -> Iterator[Note]:
                 "fit the running kernel"
             )
             yield Note("warning", f"{name} has no driver", hint)
-    if not gpus and (root / "dev/nvidiactl").exists():
+    # Where sysfs is hidden (some sandboxes do so), nothing can be said of modules.
+    if not gpus and (root / "dev/nvidiactl").exists() and (root / "sys/module").is_dir():
         text = "there are device files of NVIDIA's, but its driver is not loaded"
         yield Note("warning", text, "load it (outside of any container): sudo modprobe nvidia")
 

@@ -73,7 +73,8 @@ def test_what_is_no_gpu(tmp_path: Path) -> None:
 
 
 def test_device_files_without_a_driver(tmp_path: Path) -> None:
-    assert told(tmp_path, "/dev/nvidiactl:\n/dev/nvidia0:") == [
+    assert told(tmp_path, "/dev/nvidiactl:\n/dev/nvidia0:") == []
+    assert told(tmp_path, "/sys/module/kernel/") == [
         ("warning", "there are device files of NVIDIA's, but its driver is not loaded")
     ]
 
