@@ -22,6 +22,7 @@ import msgspec
 import trio
 from msgspec.structs import replace
 
+from ollamad.hardware.hints import hints
 from ollamad.hardware.sources import sources
 from ollamad.hardware.vendor import Note, Survey, VendorDevice, checked, combined, plain_text
 
@@ -111,7 +112,9 @@ class Monitor:
             self._found = result.devices
             if not result.devices:
                 await self._end_child()
-            return result
+            # After the others: asking CUDA loads a module whose absence is told here.
+            more = await trio.to_thread.run_sync(hints, result, self._root)
+            return Survey(result.devices, (*result.notes, *more))
 
     async def memory(self, limit: float = 1.0) -> Survey:
         """The devices of the last survey with their memory as it is now: milliseconds.
