@@ -469,6 +469,9 @@ def main(argv: list[str]) -> None:
     if "--list-devices" in argv:
         list_devices(read_script(file) if file else json.loads(text))
         return
+    if "--verbose" in argv and "--model" not in argv:
+        say("system_info: n_threads = 1 | CPU : AVX2 = 1 | ")
+        return
     launch = take_launch(file) if file else {}
     script = own_part(read_script(file) if file else json.loads(text), argv) | launch
     note(script, "start", argv=argv, environ=dict(os.environ))

@@ -1,7 +1,7 @@
 """What the devices that a launch was given mean for it: how it reads, what it offloads, what the
 runner calls them.
 
-Pure. Spec: runners-and-scheduling 1.8 (numbers behind a filter), 2.3 #12, 2.6, 2.11, 2.12.
+Pure. Spec: runners-and-scheduling 1.8 (numbers behind a filter), 2.3 #12, 2.6, 2.11.
 """
 
 from __future__ import annotations
@@ -88,10 +88,3 @@ def names_in_runner(devices: Sequence[Device]) -> dict[str, str]:
         name = _NUMBER.sub(str(position), device.name) if renumbered else device.name
         names[name] = device.name
     return names
-
-
-def occupied(devices: Sequence[Device], main_gpu: int | None) -> tuple[Device, ...]:
-    """Those of the assigned devices that a loaded runner uses (2.12)."""
-    if main_gpu is not None and 0 <= main_gpu < len(devices):
-        return (devices[main_gpu],)
-    return tuple(devices)

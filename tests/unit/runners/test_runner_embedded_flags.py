@@ -72,11 +72,15 @@ def test_every_flag_of_the_daemon_sets_its_parameter() -> None:
 
 
 def test_a_port_and_a_direct_load() -> None:
-    launch = dataclasses.replace(EVERYTHING, direct_io=True, fit=True)
+    launch = dataclasses.replace(
+        EVERYTHING, direct_io=True, fit=True, main_gpu=None, tensor_split=(3, 1.5)
+    )
     params = parameters(xllamacpp, flags(launch, TcpAddress("127.0.0.1", 7)), {})
     assert (params.hostnames, params.port) == (["127.0.0.1"], 7)
     assert params.load_mode.name.endswith("DIRECT_IO")
     assert params.fit_params
+    assert not params.split_mode.name.endswith("NONE")
+    assert list(params.tensor_split)[:3] == [3, 1.5, 0]
     assert params.api_keys == []
 
 

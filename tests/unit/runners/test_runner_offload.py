@@ -1,4 +1,4 @@
-"""runners-and-scheduling 2.3 #12, 2.6, 2.11, 2.12 and their cases in 8.3."""
+"""runners-and-scheduling 1.1, 2.3 #12, 2.6, 2.11 and their cases in 8.3."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ollamad.runners.offload import (
     MIB,
     backend_directories,
     fit_environment,
+    minimum_memory,
     names_in_runner,
-    occupied,
     projector_stays,
     reads_past_the_cache,
 )
@@ -123,8 +123,6 @@ def test_what_the_runner_calls_its_devices(devices: list[Device], names: dict[st
     assert names_in_runner(devices) == names
 
 
-def test_devices_that_a_loaded_runner_occupies() -> None:
-    both = (device("CUDA0"), device("CUDA1"))
-    for main_gpu, expected in ((None, both), (1, both[1:]), (2, both), (-1, both)):
-        assert occupied(both, main_gpu) == expected
-    assert occupied((), 0) == ()
+def test_what_a_backend_takes_for_itself() -> None:
+    taken = [minimum_memory(device(library=library)) for library in ("Metal", "CUDA", "ROCm")]
+    assert taken == [512 * MIB, 457 * MIB, 457 * MIB]
