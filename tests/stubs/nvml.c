@@ -5,11 +5,13 @@
  *   STUB_NVML_INIT     what nvmlInitWithFlags returns (0)
  *   STUB_NVML_TROUBLE  hang, abort, exit or talk, at
  *   STUB_NVML_AT       load, init, name or memory, while there is the file
- *   STUB_NVML_WHILE    (if it is set)
+ *   STUB_NVML_WHILE    (if it is set); what hangs makes the file
+ *   STUB_NVML_SIGN
  *   STUB_NVML_MEMORY   what nvmlDeviceGetMemoryInfo returns (0)
  *   STUB_NVML_TOTAL, STUB_NVML_FREE   bytes
  *   STUB_NVML_FREE_IN  a file with the free bytes
- *   STUB_NVML_LOST_IN  a file with the number of the first GPU that is lost
+ *   STUB_NVML_LOST_IN  a file with the number of the first GPU that is lost; all but GPU 0 stay
+ *                      so until the next init
  *   STUB_NVML_NAME     latin1, control, empty, long
  *   STUB_NVML_FORBIDDEN  number of the GPU that must not be opened
  *   STUB_NVML_MIG      number of MIG instances of GPU 0; it is in MIG mode when this is set
@@ -41,6 +43,7 @@ struct process {
 };
 
 static struct gpu gpus[64];
+static int lost;
 
 __attribute__((constructor)) static void load(void)
 {
@@ -56,6 +59,7 @@ int nvmlInitWithFlags(unsigned flags)
 {
 	(void)flags;
 	at("init");
+	lost = 0;
 	return (int)number("STUB_NVML_INIT", OK);
 }
 
@@ -124,6 +128,8 @@ int nvmlDeviceGetMemoryInfo(struct gpu *gpu, struct memory *memory)
 
 	at("memory");
 	if (gpu->index >= number_in_file("STUB_NVML_LOST_IN", 999))
+		lost = 1;
+	if (lost && gpu->index > 0)
 		return LOST;
 	memory->total = total;
 	memory->free = number_in_file("STUB_NVML_FREE_IN", number("STUB_NVML_FREE", total - GIB));

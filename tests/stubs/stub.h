@@ -40,7 +40,8 @@ static inline unsigned long long number_in_file(const char *name, unsigned long 
 
 /*
  * The trouble named by <library>_TROUBLE when it shall happen at `place` (<library>_AT), as long as
- * there is the file that <library>_WHILE names, if it names one.
+ * there is the file that <library>_WHILE names, if it names one. One that hangs makes the file that
+ * <library>_SIGN names.
  */
 static inline void trouble(const char *library, const char *place)
 {
@@ -59,6 +60,9 @@ static inline void trouble(const char *library, const char *place)
 	if (strcmp(kind, "hang") == 0) {
 		/* As a driver that is stuck: no polite signal helps. */
 		signal(SIGTERM, SIG_IGN);
+		snprintf(name, sizeof name, "%s_SIGN", library);
+		if (*told(name))
+			fclose(fopen(told(name), "w"));
 		for (;;)
 			pause();
 	}

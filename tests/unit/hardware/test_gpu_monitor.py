@@ -305,7 +305,7 @@ from pathlib import Path
 from ollamad.hardware.monitor import Monitor
 
 async def show(monitor):
-    while monitor.pid is None:
+    while monitor.pid is None or not Path(sys.argv[2]).exists():
         await trio.sleep(0.01)
     print(monitor.pid, flush=True)
 
@@ -314,7 +314,7 @@ async def main():
     monitor = Monitor(os.environ, root=Path(sys.argv[1]))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(show, monitor)
-        await monitor.survey(0.5)
+        await monitor.survey(1.0)
         await trio.sleep_forever()
 
 trio.run(main)
@@ -322,14 +322,21 @@ trio.run(main)
 
 
 @pytest.mark.parametrize("trouble", ["", "hang"])
-async def test_it_ends_with_a_daemon_that_is_killed(machine: Path, trouble: str) -> None:
+async def test_it_ends_with_a_daemon_that_is_killed(
+    machine: Path, tmp_path: Path, trouble: str
+) -> None:
+    # Made by the stub when it hangs; otherwise nothing is waited for.
+    sign = tmp_path / "sign"
+    if not trouble:
+        sign.touch()
     environ = os.environ | {
         "LD_LIBRARY_PATH": str(stub_library("nvml")),
         "PYTHONPATH": str(Path(__file__).parents[3]),
         "STUB_NVML_TROUBLE": trouble,
         "STUB_NVML_AT": "init",
+        "STUB_NVML_SIGN": str(sign),
     }
-    command = [sys.executable, "-c", _DAEMON, str(machine)]
+    command = [sys.executable, "-c", _DAEMON, str(machine), str(sign)]
     daemon = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE)  # noqa: ASYNC220
     with daemon:
         assert daemon.stdout
@@ -355,6 +362,17 @@ async def test_an_idle_process_ends_and_is_replaced(
         await _until_gone(pid)
         assert await asked.memory(LONG) == found
         assert asked.pid != pid
+
+
+async def test_one_that_ends_while_it_is_asked_is_replaced_too(
+    monitor: MakeMonitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = '{"devices":[{"source":"nvml","index":0,"library":"CUDA"}]}'
+    program = f"print('ready', flush=True); input(); print({answer!r}, flush=True); input()"
+    monkeypatch.setattr(monitor_module, "_PROGRAM", program)
+    # One process answers for NVML, and ends when it is asked for the CUDA driver.
+    found = await monitor("nvml").survey(LONG)
+    assert (len(found.devices), found.notes) == (2, ())
 
 
 class _Odd:
