@@ -199,6 +199,25 @@ def test_files_that_lie(tree: Callable[..., Path]) -> None:
     ]
 
 
+def test_a_device_of_another_maker(tree: Callable[..., Path]) -> None:
+    root = tree("apu_only", "/sys/class/drm/renderD128/device/vendor = 0x1d94")
+    assert survey(root).devices == ()
+
+
+@pytest.mark.parametrize(
+    ("device", "revision", "name"),
+    [
+        ("0x744c", "0xc8", "AMD Radeon RX 7900 XTX"),
+        ("0x6608", "0x00", "AMD FirePro W2100"),
+        ("0x6608", "0xc8", ""),
+        ("", "", ""),
+    ],
+)
+def test_names_of_a_table(device: str, revision: str, name: str) -> None:
+    table = "# ids\n1.0.0\n6608,\t0,\tAMD FirePro W2100\n744C,\tC8,\tAMD Radeon RX 7900 XTX\n"
+    assert amd.market_name(table, device, revision) == name
+
+
 def test_more_memory_in_use_than_there_is_is_found_out(tree: Callable[..., Path]) -> None:
     used = "/sys/class/drm/renderD128/device/mem_info_vram_used = 99999999999999"
     found = checked(survey(tree("apu_only", used)))

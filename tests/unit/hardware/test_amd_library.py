@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from support.file_tree import unpack
 from support.stub_libraries import stub_library
 
 from ollamad.hardware.monitor import Monitor
-from ollamad.hardware.vendor import Survey
+from ollamad.hardware.vendor import Survey, VendorDevice
 
 GIB = 1 << 30
 TREE = (Path(__file__).parent / "trees/rx7900_and_apu.tree").read_text()
@@ -149,6 +150,24 @@ async def test_fresh_memory_comes_from_the_files(monitor: Make, tmp_path: Path) 
     after = await one.memory()
     assert after.notes == ()
     assert [d.free for d in after.devices] == [VRAM - 20 * GIB, before.devices[1].free]
+
+
+def test_calls_that_fail_return_less_than_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pyrsmi import rocml
+
+    from ollamad.hardware import rsmi
+
+    answers = {"count": 1, "name": "", "pci_id": -1, "memory_total": -1, "memory_used": -1}
+    for what, answer in answers.items():
+        monkeypatch.setattr(rocml, f"smi_get_device_{what}", lambda *_, value=answer: value)
+    monkeypatch.setattr(rocml, "smi_initialize", lambda: None)
+    monkeypatch.setattr(rocml, "smi_shutdown", lambda: None)
+    nothing = VendorDevice(source="rsmi", index=0, library="ROCm")
+    assert rsmi.devices() == Survey((nothing,))
+    monkeypatch.setattr(rocml, "smi_get_device_memory_total", lambda _: GIB)
+    assert rsmi.devices() == Survey((replace(nothing, total=GIB),))
+    monkeypatch.setattr(rocml, "smi_get_device_count", lambda: -1)
+    assert rsmi.devices() == Survey()
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def card(index: int, gfx: str = "", pci_id: str = "") -> VendorDevice:
     return VendorDevice(source="amd", index=index, library="ROCm", gfx=gfx, pci_id=pci_id)
 
 
-A, B, C = "0000:03:00.0", "0000:11:00.0", "0000:12:00.0"
+A, B, C = "0000:03:00.0", "0000:c1:00.0", "0000:c2:00.0"
 
 
 def matched(
@@ -141,6 +141,8 @@ def matched(
         # … one that is not is nobody's, nor is any position.
         ([Seen(gfx="gfx942")], [card(0, "gfx942", A), card(1, "gfx942", B)], True, [None]),
         ([Seen()], [card(0, "gfx942", A), card(1, "gfx942", B)], True, [None]),
+        # Two that say to be the one.
+        ([Seen(gfx="gfx1100")] * 2, [card(0, "gfx1100"), card(1, "gfx1036")], False, [None] * 2),
         # More than KFD knows: it does not know them all.
         ([Seen(gfx="gfx1100"), Seen(gfx="gfx1036")], [card(0, "gfx1100")], True, [None, None]),
         # By position.

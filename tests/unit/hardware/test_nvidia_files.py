@@ -85,6 +85,16 @@ def test_a_driver_without_a_gpu(tmp_path: Path) -> None:
     ]
 
 
+def test_a_gpu_that_the_bus_does_not_show(tmp_path: Path) -> None:
+    hidden = HEALTHY.replace("0x030000", "0x000000")
+    assert told(tmp_path, hidden, found=True) == []
+
+
+def test_a_device_file_that_is_gone_in_this_moment(tmp_path: Path) -> None:
+    unpack(HEALTHY, tmp_path)
+    assert notes(tmp_path, look_at=lambda _: FileAccess(False), user=USER) == []
+
+
 def test_no_device_files(tmp_path: Path) -> None:
     loaded = [CARD, "/sys/module/nvidia/\n/dev/nvidiactl:"]
     assert told(tmp_path, *loaded) == [
@@ -171,8 +181,8 @@ def test_windows_has_no_driver(tmp_path: Path) -> None:
     assert told(tmp_path, WSL, "/dev/dxg:") == [
         ("info", "Windows has no driver of NVIDIA's that this Linux could use")
     ]
-    assert told(tmp_path, "/usr/lib/wsl/lib/libcuda.so.1:") == []
     assert told(tmp_path, found=True) == []
+    assert told(tmp_path, "/usr/lib/wsl/lib/libcuda.so.1:") == []
 
 
 @pytest.mark.parametrize("sign", ["/etc/nv_tegra_release = # R36", "/dev/nvhost-gpu:"])
