@@ -15,6 +15,8 @@ from pathlib import Path
 import msgspec
 
 from ollamad.gguf import names
+from ollamad.gguf.activations import activations_of
+from ollamad.gguf.caches import MAX_LAYERS, caches_of, per_layer
 from ollamad.gguf.file import GGUFFile
 from ollamad.gguf.reader import MAX_TENSORS, open_gguf
 from ollamad.gguf.weights import weights_of
@@ -37,21 +39,7 @@ _INLINE_PROJECTOR_ARCHS = frozenset(
     }
 )
 
-#: Every n-th layer sees the whole context, the others a window, where the file does not say so.
-_WINDOW_PERIODS = {
-    "gemma2": 2,
-    "gemma3": 6,
-    "gemma3n": 5,
-    "cohere2": 4,
-    "exaone4": 4,
-    "gpt-oss": 2,
-    "gptoss": 2,
-}
-
-#: A false ``block_count`` must not make lists of billions.
-MAX_LAYERS = 4096
-
-#: Nor false texts fill the cache: a chat template has some kilobytes, the others a few letters.
+#: False texts must not fill the cache: a chat template has some kilobytes, others a few letters.
 _LONGEST_CACHED_TEXTS = 1 << 20
 
 
@@ -60,9 +48,14 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     ``arch`` is ``unknown`` when the file has none. ``file_type`` is the name, inferred from the
     tensors when the key is absent. ``head_counts`` and ``kv_head_counts`` have one number a layer
-    (() when the file does not say how many layers there are); ``windowed`` tells per layer whether
-    attention, and so the cache, is limited to ``sliding_window`` tokens. ``layer_bytes``: tensor
-    bytes of each block; ``other_bytes``: of all tensors outside of blocks but the projector's.
+    (() when the file does not say how many layers there are), the second 0 for a layer of which
+    llama.cpp keeps no keys and values. ``windowed``, ``states``, ``latent`` and ``index_length``:
+    see ``caches.Caches``. Windowed layers may have heads of other lengths (``window_key_length``).
+
+    ``layer_bytes``: tensor bytes of each block; ``other_bytes``: of all tensors outside of blocks
+    but the projector's; ``input_bytes``, ``embedding_bytes``, ``has_output`` and
+    ``largest_bytes``: see ``weights.Weights``. ``activation`` and ``attention_activation``: see
+    ``activations.Activations``.
     """
 
     arch: str = names.UNKNOWN
@@ -79,8 +72,15 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     kv_head_counts: tuple[int, ...] = ()
     key_length: int = 0
     value_length: int = 0
+    window_key_length: int = 0
+    window_value_length: int = 0
     sliding_window: int = 0
     windowed: tuple[bool, ...] = ()
+    states: tuple[int, ...] = ()
+    latent: bool = False
+    index_length: int = 0
+    activation: int = 0
+    attention_activation: int = 0
     expert_count: int = 0
     nextn_predict_layers: int = 0
 
@@ -108,6 +108,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     tensor_prefixes: frozenset[str] = frozenset()
     layer_bytes: tuple[int, ...] = ()
     other_bytes: int = 0
+    input_bytes: int = 0
+    embedding_bytes: int = 0
+    has_output: bool = False
+    largest_bytes: int = 0
     inline_projector_bytes: int = 0
     tensor_bytes: int = 0
 
@@ -223,14 +227,16 @@ def facts_of(file: GGUFFile) -> Facts:
     """The facts of an opened file. Raises GGUFError if it gets unreadable meanwhile."""
     block_count = file.get_int("block_count", 0)
     embedding_length = file.get_int("embedding_length", 0)
-    heads = _per_layer(file.get_ints("attention.head_count"), block_count)
-    kv_heads = _per_layer(file.get_ints("attention.head_count_kv"), block_count) or heads
+    heads = per_layer(file.get_ints("attention.head_count"), block_count)
+    caches = caches_of(file, block_count, heads)
     most_heads = max(heads, default=0)
     head_length = embedding_length // most_heads if most_heads else 0
-    window = file.get_int("attention.sliding_window", 0)
+    key_length = file.get_int("attention.key_length", head_length)
+    value_length = file.get_int("attention.value_length", head_length)
     tokens = file.get_array("tokenizer.ggml.tokens")
     number = file.get_int("general.file_type")
     weights = weights_of(file, min(block_count, MAX_LAYERS))
+    activations = activations_of(file, weights.samples)
     return Facts(
         arch=file.arch,
         kind=file.get_str("general.type", ""),
@@ -244,11 +250,18 @@ def facts_of(file: GGUFFile) -> Facts:
         embedding_length=embedding_length,
         block_count=block_count,
         head_counts=heads,
-        kv_head_counts=_without_recurrent_layers(file, kv_heads),
-        key_length=file.get_int("attention.key_length", head_length),
-        value_length=file.get_int("attention.value_length", head_length),
-        sliding_window=window,
-        windowed=_windowed(file, block_count) if window else (),
+        kv_head_counts=caches.heads,
+        key_length=key_length,
+        value_length=value_length,
+        window_key_length=file.get_int("attention.key_length_swa", key_length),
+        window_value_length=file.get_int("attention.value_length_swa", value_length),
+        sliding_window=caches.window,
+        windowed=caches.windowed,
+        states=caches.states,
+        latent=caches.latent,
+        index_length=caches.index,
+        activation=activations.most,
+        attention_activation=activations.attention,
         expert_count=file.get_int("expert_count", 0),
         nextn_predict_layers=file.get_int("nextn_predict_layers", 0),
         has_pooling=file.has("pooling_type"),
@@ -279,6 +292,10 @@ def facts_of(file: GGUFFile) -> Facts:
         tensor_prefixes=weights.prefixes,
         layer_bytes=weights.layer_bytes,
         other_bytes=weights.other_bytes,
+        input_bytes=weights.input_bytes,
+        embedding_bytes=weights.embedding_bytes,
+        has_output=weights.has_output,
+        largest_bytes=weights.largest_bytes,
         inline_projector_bytes=weights.projector_bytes,
         tensor_bytes=weights.total_bytes,
     )
@@ -303,37 +320,6 @@ def _text(file: GGUFFile, key: str) -> str:
 
 def _has_true_key(file: GGUFFile, ending: str) -> bool:
     return any(key.endswith(ending) and file.metadata[key] is True for key in file.metadata)
-
-
-def _per_layer(numbers: tuple[int, ...], block_count: int) -> tuple[int, ...]:
-    """One number a layer; a single one holds for all, missing ones repeat the largest."""
-    if not numbers or not 0 < block_count <= MAX_LAYERS:
-        return ()
-    return (numbers + (max(numbers),) * (block_count - len(numbers)))[:block_count]
-
-
-def _without_recurrent_layers(file: GGUFFile, kv_heads: tuple[int, ...]) -> tuple[int, ...]:
-    """Hybrids in which only every n-th layer has attention: the others need no cache."""
-    interval = file.get_int("full_attention_interval", 0)
-    if interval <= 1:
-        return kv_heads
-    return tuple(
-        heads if (layer + 1) % interval == 0 else 0 for layer, heads in enumerate(kv_heads)
-    )
-
-
-def _windowed(file: GGUFFile, block_count: int) -> tuple[bool, ...]:
-    """Per layer, whether attention is limited to the window. False when in doubt: it costs more."""
-    if not 0 < block_count <= MAX_LAYERS:
-        return ()
-    pattern = file.get_ints("attention.sliding_window_pattern")
-    if len(pattern) > 1:
-        flags = tuple(value != 0 for value in pattern[:block_count])
-        return flags + (False,) * (block_count - len(flags))
-    period = _WINDOW_PERIODS.get(file.arch, 0)
-    if period and pattern and pattern[0]:
-        period = pattern[0]
-    return tuple(period > 0 and layer % period < period - 1 for layer in range(block_count))
 
 
 def matrix_types(file: GGUFFile) -> Counter[str]:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import msgspec
 
+from ollamad.gguf.activations import activations_of
+from ollamad.gguf.caches import MAX_LAYERS
 from ollamad.gguf.facts import (
-    MAX_LAYERS,
     Facts,
     FactsCache,
     facts_of,
@@ -24,7 +25,7 @@ from ollamad.gguf.facts import (
 )
 from ollamad.gguf.file import GGUFFile
 from ollamad.gguf.reader import open_gguf
-from ollamad.gguf.weights import weights_of
+from ollamad.gguf.weights import Weights, weights_of
 
 #: More files than this are no model but an attempt to keep us busy.
 MAX_SHARDS = 1024
@@ -67,19 +68,25 @@ def arrange(files: Sequence[Facts | None]) -> Shards | None:
 def read_shards(*paths: Path) -> Facts:
     """The facts of the model whose shards these are, in order: as of one merged file (9.3).
 
-    One file is open at a time. Raises FileNotFoundError and GGUFError.
+    Two files are open at a time. Raises FileNotFoundError and GGUFError.
     """
     types: Counter[str] = Counter()
-    with open_gguf(paths[0]) as file:
-        facts = facts_of(file)
-        types += matrix_types(file)
-    for path in paths[1:]:
-        with open_gguf(path) as file:
-            facts = _with_tensors_of(file, facts)
-            types += matrix_types(file)
+    with open_gguf(paths[0]) as first:
+        facts = facts_of(first)
+        types += matrix_types(first)
+        samples = weights_of(first, 0).samples
+        for path in paths[1:]:
+            with open_gguf(path) as file:
+                weights = weights_of(file, min(facts.block_count, MAX_LAYERS))
+                facts = _with_tensors_of(file, facts, weights)
+                types += matrix_types(file)
+                samples = weights.samples | samples
+        activations = activations_of(first, samples)
     return msgspec.structs.replace(
         facts,
         file_type=inferred_file_type(types) if facts.file_type_id is None else facts.file_type,
+        activation=activations.most,
+        attention_activation=activations.attention,
         split_no=None,
         split_count=0,
         split_tensor_count=None,
@@ -94,8 +101,7 @@ def cached_shards(paths: Sequence[Path]) -> Facts:
     return _cache.get(*paths)
 
 
-def _with_tensors_of(file: GGUFFile, facts: Facts) -> Facts:
-    weights = weights_of(file, min(facts.block_count, MAX_LAYERS))
+def _with_tensors_of(file: GGUFFile, facts: Facts, weights: Weights) -> Facts:
     return msgspec.structs.replace(
         facts,
         parameter_count=facts.parameter_count + file.parameter_count,
@@ -103,6 +109,10 @@ def _with_tensors_of(file: GGUFFile, facts: Facts) -> Facts:
         tensor_prefixes=facts.tensor_prefixes | weights.prefixes,
         layer_bytes=tuple(map(sum, zip(facts.layer_bytes, weights.layer_bytes, strict=True))),
         other_bytes=facts.other_bytes + weights.other_bytes,
+        input_bytes=facts.input_bytes + weights.input_bytes,
+        embedding_bytes=facts.embedding_bytes + weights.embedding_bytes,
+        has_output=facts.has_output or weights.has_output,
+        largest_bytes=max(facts.largest_bytes, weights.largest_bytes),
         inline_projector_bytes=facts.inline_projector_bytes + weights.projector_bytes,
         tensor_bytes=facts.tensor_bytes + weights.total_bytes,
         size=facts.size + file.size,

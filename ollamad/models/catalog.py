@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import trio
 
 from ollamad.errors import (
@@ -49,8 +50,9 @@ class KnownModel:
 
     ``facts`` is None when the weights are gone or unreadable; ``damage`` tells what is wrong with
     them, "" when they are gone; ``incomplete`` tells which shards of a split model are gone.
-    ``weight_paths``: the files of the weights, shards in their order. ``extra_bytes``: of adapters,
-    projectors and draft, as far as they are there. ``template``: the stored Go template, the
+    ``weight_paths``: the files of the weights, shards in their order. ``adapter_bytes`` and
+    ``draft_bytes``: of these files, as far as they are there. ``draft``: the draft's facts, None
+    without one that can be read. ``template``: the stored Go template, the
     default if there is none or if it cannot be parsed; then ``template_error`` says why.
     ``choice``: what makes its prompts.
     """
@@ -58,7 +60,9 @@ class KnownModel:
     stored: Model
     facts: Facts | None
     projectors: tuple[Facts, ...]
-    extra_bytes: int
+    adapter_bytes: int
+    draft_bytes: int
+    draft: Facts | None
     capabilities: tuple[str, ...]
     template: Template
     choice: Choice
@@ -197,16 +201,16 @@ class KnownModel:
         facts = self.facts
         if facts is None:
             raise model_not_found_try_pulling(self.short_name)
-        return ModelShape(
-            arch=facts.arch,
-            weight_bytes=facts.size,
-            extra_bytes=self.extra_bytes,
-            train_context=facts.train_context,
-            kv_heads=facts.kv_head_counts,
-            key_length=facts.key_length,
-            value_length=facts.value_length,
-            sliding_window=facts.sliding_window,
-            windowed=facts.windowed,
+        shape = _shape(facts)
+        projector_bytes = sum(projector.size for projector in self.projectors)
+        if not projector_bytes and facts.has_inline_projector:
+            projector_bytes = facts.inline_projector_bytes
+        return msgspec.structs.replace(
+            shape,
+            projector_bytes=projector_bytes,
+            adapter_bytes=self.adapter_bytes,
+            draft_bytes=self.draft_bytes,
+            draft=None if self.draft is None else _shape(self.draft),
         )
 
 
@@ -344,7 +348,8 @@ def known(model: Model, *, go_template: bool | None = None) -> KnownModel:
         for path in model.projector_paths
         if (found := read_or_complain(path, model.short_name)[0]) is not None
     )
-    extra = [*model.adapter_paths, *([] if model.draft_path is None else [model.draft_path])]
+    draft_path = model.draft_path
+    draft = None if draft_path is None else read_or_complain(draft_path, model.short_name)[0]
     template, template_error = _template(model)
     has_layer = model.template is not None
     choice = choose(
@@ -354,7 +359,9 @@ def known(model: Model, *, go_template: bool | None = None) -> KnownModel:
         stored=model,
         facts=facts,
         projectors=projectors,
-        extra_bytes=sum(p.size for p in projectors) + sum(map(_size, extra)),
+        adapter_bytes=sum(map(_size, model.adapter_paths)),
+        draft_bytes=0 if draft_path is None else _size(draft_path),
+        draft=draft,
         capabilities=capabilities(
             model.config,
             facts,
@@ -368,6 +375,35 @@ def known(model: Model, *, go_template: bool | None = None) -> KnownModel:
         damage=weights.damage,
         incomplete=weights.incomplete,
         weight_paths=weights.paths,
+    )
+
+
+def _shape(facts: Facts) -> ModelShape:
+    return ModelShape(
+        arch=facts.arch,
+        weight_bytes=facts.size,
+        layer_bytes=facts.layer_bytes,
+        other_bytes=facts.other_bytes,
+        input_bytes=facts.input_bytes,
+        tied_bytes=0 if facts.has_output else facts.embedding_bytes,
+        largest_bytes=facts.largest_bytes,
+        draft_layers=facts.nextn_predict_layers,
+        train_context=facts.train_context,
+        heads=max(facts.head_counts, default=0),
+        width=facts.embedding_length,
+        vocab=facts.vocab_size,
+        kv_heads=facts.kv_head_counts,
+        key_length=facts.key_length,
+        value_length=facts.value_length,
+        latent=facts.latent,
+        index_length=facts.index_length,
+        sliding_window=facts.sliding_window,
+        windowed=facts.windowed,
+        window_key_length=facts.window_key_length,
+        window_value_length=facts.window_value_length,
+        states=facts.states,
+        activation=facts.activation,
+        attention_activation=facts.attention_activation,
     )
 
 

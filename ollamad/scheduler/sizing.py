@@ -13,6 +13,7 @@ import msgspec
 
 from ollamad.errors import LoadError, OllamadError
 from ollamad.hardware.device import Device
+from ollamad.scheduler.footprint import Footprint, footprint
 from ollamad.scheduler.placement import Need, Placement, Wanted, place
 from ollamad.scheduler.spec import ModelSpec
 from ollamad.scheduler.tuning import automatic_batch, automatic_mmap, cache_type, flash_attention
@@ -21,24 +22,9 @@ from ollamad.units import human_gib
 MIB = 1 << 20
 GIB = 1 << 30
 
-#: llama.cpp lays out a cache in steps of so many tokens.
-CONTEXT_STEP = 256
 #: The most host memory that one runner's prompt cache gets, and the part of the free memory.
 CACHE_RAM_MAX = 8192 * MIB
 CACHE_RAM_SHARE = 10
-
-#: Bytes of one element of the KV cache; blocks of 32 carry a scale, some also a minimum.
-_KV_ELEMENT = {
-    "f32": 4.0,
-    "f16": 2.0,
-    "bf16": 2.0,
-    "q8_0": 34 / 32,
-    "q5_1": 24 / 32,
-    "q5_0": 22 / 32,
-    "q4_1": 20 / 32,
-    "q4_0": 18 / 32,
-    "iq4_nl": 18 / 32,
-}
 
 
 class MemoryReading(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,30 +151,44 @@ def size_key(spec: ModelSpec, plan: LaunchPlan) -> SizeKey:
 def kv_bytes(
     spec: ModelSpec, slots: int, slot_context: int, *, kv_cache_type: str = "", num_batch: int = 512
 ) -> int:
-    """Bytes of the KV caches of ``slots`` streams with ``slot_context`` tokens each.
-
-    A type that we do not know counts as f16. Layers that only look at a window keep the window
-    and one batch.
-    """
-    shape = spec.shape
-    per_head = (shape.key_length + shape.value_length) * _KV_ELEMENT.get(kv_cache_type.lower(), 2.0)
-    full = _padded(slot_context)
-    window = min(full, _padded(shape.sliding_window + num_batch)) if shape.sliding_window else full
-    tokens = sum(
-        heads * (window if layer < len(shape.windowed) and shape.windowed[layer] else full)
-        for layer, heads in enumerate(shape.kv_heads)
+    """Bytes of what a runner keeps of the tokens, ``slot_context`` in each of ``slots`` caches."""
+    found = footprint_of(
+        spec, slots, slot_context, kv_cache_type=kv_cache_type, num_batch=num_batch
     )
-    return int(tokens * per_head) * slots
+    return found.cache
 
 
 def predicted_bytes(
     spec: ModelSpec, slots: int, slot_context: int, *, kv_cache_type: str = "", num_batch: int = 512
 ) -> int:
-    """Weights, adapters, projectors, draft and KV caches (4.7); no prompt cache, no buffers."""
-    return (
-        spec.shape.weight_bytes
-        + spec.shape.extra_bytes
-        + kv_bytes(spec, slots, slot_context, kv_cache_type=kv_cache_type, num_batch=num_batch)
+    """All that a runner takes in main memory (4.7) but the prompt cache."""
+    found = footprint_of(
+        spec, slots, slot_context, kv_cache_type=kv_cache_type, num_batch=num_batch
+    )
+    return found.total
+
+
+def footprint_of(
+    spec: ModelSpec,
+    slots: int,
+    slot_context: int,
+    *,
+    sequences: int = 0,
+    kv_cache_type: str = "",
+    num_batch: int = 512,
+    flash: str = "auto",
+) -> Footprint:
+    """What a launch of ``spec`` takes, part by part; see ``footprint.footprint``."""
+    return footprint(
+        spec.shape,
+        slots=slots,
+        slot_context=slot_context,
+        sequences=sequences,
+        kv_cache_type=kv_cache_type,
+        num_batch=num_batch,
+        flash=flash != "off",
+        embedding=not spec.is_completion,
+        draft_tokens=spec.options.draft_num_predict,
     )
 
 
@@ -328,7 +328,15 @@ class _Sizer(msgspec.Struct, frozen=True):
         # What was chosen for a place may be another one's best: the second round settles it.
         for _ in range(2):
             kv_cache_type = cache_type(limits.kv_cache_type, flash)
-            need = _need(spec, caches, kv_cache_type=kv_cache_type, num_batch=batch)
+            need = footprint_of(
+                spec,
+                caches,
+                spec.options.num_ctx,
+                sequences=parallel,
+                kv_cache_type=kv_cache_type,
+                num_batch=batch,
+                flash=flash,
+            )
             seen = self.measured((spec.key, context, parallel, kv_cache_type))
             placement = self._place(need, seen.on_devices if seen.is_offloaded else 0)
             devices = placement.devices
@@ -376,26 +384,6 @@ class _Sizer(msgspec.Struct, frozen=True):
         )
 
 
-class _Estimate(msgspec.Struct, frozen=True):
-    """A ``Need`` of layers that are all alike."""
-
-    layers: int
-    total: int
-
-    def device_bytes(self, gpu_layers: int) -> int:
-        return self.total * gpu_layers // (self.layers + 1)
-
-    def host_bytes(self, gpu_layers: int) -> int:
-        return self.total - self.device_bytes(gpu_layers)
-
-
-def _need(spec: ModelSpec, caches: int, *, kv_cache_type: str, num_batch: int) -> Need:
-    total = predicted_bytes(
-        spec, caches, spec.options.num_ctx, kv_cache_type=kv_cache_type, num_batch=num_batch
-    )
-    return _Estimate(len(spec.shape.kv_heads), total)
-
-
 def _verdict(needed: int, free: int, reading: MemoryReading, reserved_by_others: int) -> Verdict:
     if needed <= free:
         return Verdict.FITS
@@ -414,7 +402,3 @@ def _available(reading: MemoryReading, reserved_by_others: int) -> int | None:
     if reading.total <= 0:
         return reading.free if reading.free > 0 else None
     return min(reading.free, reading.total - reserved_by_others)
-
-
-def _padded(tokens: int) -> int:
-    return -(-tokens // CONTEXT_STEP) * CONTEXT_STEP

@@ -34,19 +34,62 @@ SINGLE_SLOT_FAMILIES = frozenset(
 class ModelShape(msgspec.Struct, frozen=True, kw_only=True):
     """The facts of the GGUF that memory depends on; sizes in bytes, contexts in tokens.
 
+    ``weight_bytes``: of the weights' files. ``layer_bytes``: of the weights of each block, ()
+    when that is not known; ``other_bytes``: of those in no block, of which ``input_bytes`` are
+    looked up and ``tied_bytes`` are the output's as well; ``largest_bytes``: of a tensor in a
+    block. ``draft_layers``: so many of the last blocks only serve to predict further tokens.
+
     ``kv_heads``: attention heads with a cache, one number a layer (0 for a layer without one).
-    ``windowed``: per layer, whether its cache holds only ``sliding_window`` tokens.
+    ``latent``: keys and values are one row of ``key_length``. ``index_length``: of a second row of
+    keys. ``windowed``: per layer, whether its cache holds only ``sliding_window`` tokens, of rows
+    that may have other lengths (0: they have not). ``states``: numbers of 32 bits that each layer
+    keeps of a sequence.
+
+    ``activation``, ``attention_activation``: numbers that a graph computes with at a time, per
+    token, altogether and in attention; 0 when that is not known. ``draft``: the shape of a draft in
+    a file of its own, None also when it cannot be read; then ``draft_bytes`` are all that is known.
     """
 
     arch: str = ""
     weight_bytes: int
-    extra_bytes: int = 0  # adapters, projectors and the draft
+    layer_bytes: tuple[int, ...] = ()
+    other_bytes: int = 0
+    input_bytes: int = 0
+    tied_bytes: int = 0
+    largest_bytes: int = 0
+    draft_layers: int = 0
+    projector_bytes: int = 0
+    adapter_bytes: int = 0
+    draft_bytes: int = 0
+    draft: ModelShape | None = None
     train_context: int = 0
+    heads: int = 0
+    width: int = 0
+    vocab: int = 0
     kv_heads: tuple[int, ...] = ()
     key_length: int = 0
     value_length: int = 0
+    latent: bool = False
+    index_length: int = 0
     sliding_window: int = 0
     windowed: tuple[bool, ...] = ()
+    window_key_length: int = 0
+    window_value_length: int = 0
+    states: tuple[int, ...] = ()
+    activation: int = 0
+    attention_activation: int = 0
+
+    @property
+    def extra_bytes(self) -> int:
+        """Of the files beside the weights: adapters, projectors and the draft."""
+        return self.projector_bytes + self.adapter_bytes + self.draft_bytes
+
+    def row(self, windowed: bool) -> int:
+        """Numbers that a head keeps of a token in such a layer."""
+        key, value = self.key_length, self.value_length
+        if windowed:
+            key, value = self.window_key_length or key, self.window_value_length or value
+        return key if self.latent else key + value
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):

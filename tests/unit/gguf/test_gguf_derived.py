@@ -288,7 +288,7 @@ def test_windowed_layers() -> None:
     assert windowed("gemma2", (f"gemma2.{pattern}", U32, 3)) == (True, True, False, True)
     flags = (raw.BOOL, [True, False, True])
     assert windowed("new", (f"new.{pattern}", ARRAY, flags)) == (True, False, True, False)
-    assert facts(arch("gemma2"), ("gemma2.block_count", U32, 4)).windowed == ()
+    assert facts(arch("cohere2"), ("cohere2.block_count", U32, 4)).windowed == ()
 
 
 def test_bytes_by_block() -> None:
