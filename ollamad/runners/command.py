@@ -212,4 +212,7 @@ def _additions(launch: Launch) -> list[str]:
         out.append("--no-slots")
     if not launch.fit:
         out += ["--fit", "off"]
+    if not launch.devices:
+        # The runner may see a device that the daemon does not use, and would take it as it comes.
+        out += ["--device", "none"]
     return out

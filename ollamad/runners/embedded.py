@@ -202,6 +202,14 @@ def _fit_target(wheel: Any, params: Any, value: str) -> None:
     params.fit_params_target = (given + list(params.fit_params_target)[len(given) :])[:slots]
 
 
+def _devices(wheel: Any, params: Any, value: str) -> None:
+    if value != "none":
+        raise ValueError("devices are chosen by the variables of their libraries")
+    params.n_gpu_layers = 0
+    params.mmproj_use_gpu = False
+    params.no_op_offload = True
+
+
 def _tensor_split(wheel: Any, params: Any, value: str) -> None:
     given = [float(part) for part in value.replace("/", ",").split(",")]
     slots = len(params.tensor_split)
@@ -305,6 +313,7 @@ _FLAGS = _named(
         ),
         "-mg, --main-gpu": _number("main_gpu"),
         "-ts, --tensor-split": _tensor_split,
+        "-dev, --device": _devices,
         "--keep": _number("n_keep"),
         "-cram, --cache-ram": _number("cache_ram_mib"),
         "--cache-reuse": _number("n_cache_reuse"),

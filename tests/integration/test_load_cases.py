@@ -182,7 +182,7 @@ def test_the_log_says_why_there_is_only_one_slot(argv: Stage) -> None:
 def test_what_follows_the_contracts_flags(argv: Stage) -> None:
     line = load(argv).argv
     end = line[line.index("--cache-ram") :]
-    assert end == ["--cache-ram", end[1], "--no-slots", "--fit", "off"]
+    assert end == ["--cache-ram", end[1], "--no-slots", "--fit", "off", "--device", "none"]
     assert 0 < int(end[1]) <= 8192
 
 

@@ -6,14 +6,16 @@ import shlex
 import pytest
 
 from ollamad.errors import LoadError
+from ollamad.hardware.device import Device
 from ollamad.runners.address import TcpAddress, UnixAddress
 from ollamad.runners.command import Launch, build, flags
 from ollamad.runners.kinds import RunnerKind
 
 KIND = RunnerKind(name="configured", program=("/bin/llama-server",), origin="test")
 TCP = TcpAddress("127.0.0.1", 5000)
-#: What ours always adds at the end.
-OURS = ["--no-slots", "--fit", "off"]
+CUDA0 = Device(id="0", library="CUDA", name="CUDA0")
+#: What ours always adds at the end without a device.
+OURS = ["--no-slots", "--fit", "off", "--device", "none"]
 
 #: SmolLM2 with a TEMPLATE in use, no GPU, two slots, nothing set.
 SMOL = Launch(
@@ -137,7 +139,7 @@ def test_a_bert_model() -> None:
     assert shlex.join(flags(launch, TCP)[8:]) == (
         "-c 512 -np 1 --log-verbosity 4 --no-log-prefix --no-log-timestamps --load-mode none "
         "--flash-attn auto --embedding -b 512 -ub 512 --context-shift --keep 4 "
-        "--no-slots --fit off"
+        "--no-slots --fit off --device none"
     )
 
 
@@ -156,10 +158,12 @@ def test_one_cache_for_all_slots_keeps_each_slot_to_its_context() -> None:
 @pytest.mark.parametrize(
     ("changes", "tail"),
     [
-        ({"cache_ram_mib": 0}, ["--cache-ram", "0", "--no-slots", "--fit", "off"]),
-        ({"fit": True}, ["--no-slots"]),
-        ({"pooling": "rank"}, ["--pooling", "rank", "--no-slots", "--fit", "off"]),
-        ({"slot_save_path": "/s"}, ["--slot-save-path", "/s", "--fit", "off"]),
+        ({"cache_ram_mib": 0}, ["--cache-ram", "0", *OURS]),
+        ({"fit": True}, ["--no-slots", "--device", "none"]),
+        ({"pooling": "rank"}, ["--pooling", "rank", *OURS]),
+        ({"slot_save_path": "/s"}, ["--slot-save-path", "/s", *OURS[1:]]),
+        ({"devices": (CUDA0,)}, ["--no-slots", "--fit", "off"]),
+        ({"devices": (CUDA0,), "fit": True}, ["--no-slots"]),
     ],
 )
 def test_additions(changes: dict[str, object], tail: list[str]) -> None:

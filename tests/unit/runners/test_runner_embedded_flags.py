@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from ollamad.hardware.device import Device
 from ollamad.runners import embedded
 from ollamad.runners.address import TcpAddress, UnixAddress
 from ollamad.runners.command import Launch, flags
@@ -33,6 +34,7 @@ EVERYTHING = Launch(
     draft_path="/d",
     draft_max=4,
     fit=False,
+    devices=(Device(id="0", library="CUDA", name="CUDA0"),),
 )
 
 
@@ -69,6 +71,7 @@ def test_every_flag_of_the_daemon_sets_its_parameter() -> None:
     assert not params.endpoint_slots
     assert not params.fit_params
     assert not params.ui
+    assert not params.no_op_offload
 
 
 def test_a_port_and_a_direct_load() -> None:
@@ -82,6 +85,16 @@ def test_a_port_and_a_direct_load() -> None:
     assert not params.split_mode.name.endswith("NONE")
     assert list(params.tensor_split)[:3] == [3, 1.5, 0]
     assert params.api_keys == []
+
+
+def test_without_a_device_nothing_is_offloaded() -> None:
+    launch = dataclasses.replace(EVERYTHING, devices=(), num_gpu=-1, projector_offload=True)
+    params = parameters(xllamacpp, flags(launch, TcpAddress("127.0.0.1", 7)), {})
+    assert params.n_gpu_layers == 0
+    assert params.no_op_offload
+    assert not params.mmproj_use_gpu
+    with pytest.raises(UsageError, match="--device"):
+        parameters(xllamacpp, ["-m", "/m", "--device", "CUDA0"], {})
 
 
 def test_an_embedding_model_lowers_its_batch() -> None:
