@@ -8,12 +8,16 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
+from msgspec.structs import replace
 
 from ollamad.errors import LoadError
-from ollamad.hardware.discovery import Hardware, discover, log_fields
-from ollamad.hardware.memory import system_memory
+from ollamad.hardware.discovery import Hardware, log_fields, why_no_device
+from ollamad.hardware.machine import Machine
+from ollamad.hardware.memory import SystemMemory
+from ollamad.hardware.visible import user_choices
 from ollamad.inference.services import Services
 from ollamad.launcher import Launcher
 from ollamad.log import fields
@@ -26,6 +30,7 @@ from ollamad.registry.identity import Identity
 from ollamad.registry.recommendations import Recommendations
 from ollamad.registry.service import Registry
 from ollamad.runners import probe
+from ollamad.runners.devices import machine_of
 from ollamad.runners.environment import child_environment
 from ollamad.runners.flash import cache_type, flash_attention
 from ollamad.runners.kinds import Found, RunnerKind
@@ -44,6 +49,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds in which a runner must have told its version.
 _VERSION_LIMIT = 30.0
+#: Seconds in which the process that asks the makers' libraries must be gone.
+_CLOSE_LIMIT = 2.0
 
 
 @asynccontextmanager
@@ -51,9 +58,7 @@ async def running_services(
     settings: Settings, store: Store, kinds: Found, rundir: RunDirectory
 ) -> AsyncIterator[Services]:
     """The services with a scheduler that runs. Leaving stops every runner."""
-    hardware = await trio.to_thread.run_sync(discover)
-    option_defaults = defaults(settings, hardware)
-    _log_hardware(hardware, option_defaults.tier)
+    nothing_yet = Hardware(SystemMemory())
     # Two nurseries: the scheduler ends first, and needs the runners' tasks to stop them. Transfers
     # end before the connections that they use.
     async with (
@@ -62,8 +67,9 @@ async def running_services(
         trio.open_nursery() as supervised,
     ):
         launcher = Launcher(runners, rundir, settings, kinds=kinds, derived=store.derived)
-        core = Core(limits(settings, hardware))
-        scheduler: Scheduler[Runner] = Scheduler(core, launcher, _read_memory)
+        core = Core(limits(settings, nothing_yet))
+        machine = machine_of(settings, kinds, os.environ, found=lambda found: use(found))
+        scheduler: Scheduler[Runner] = Scheduler(core, launcher, partial(_reading, machine))
         await supervised.start(scheduler.run)
         supervised.start_soon(log_runner, kinds)
         supervised.start_soon(http.sweep)
@@ -72,18 +78,27 @@ async def running_services(
         cloud = Cloud(http, identity, settings.cloud_base, disabled=settings.cloud_disabled)
         recommendations = Recommendations(cloud, settings.cache / "model-recommendations.json")
         supervised.start_soon(recommendations.run)
-        yield Services(
+        services = Services(
             settings=settings,
             models=Catalog(store, settings, scheduler.is_loaded),
             scheduler=scheduler,
-            defaults=option_defaults,
+            defaults=defaults(settings, nothing_yet),
             registry=Registry(store, http, settings, supervised, name_locks),
             cloud=cloud,
             cloud_details=Details(cloud, supervised),
             account=Account(http, identity),
             recommendations=recommendations,
             name_locks=name_locks,
+            machine=machine,
         )
+
+        def use(hardware: Hardware) -> None:
+            services.defaults = defaults(settings, hardware)
+            core.limits = replace(core.limits, device_count=len(hardware.devices))
+            _log_hardware(hardware, services.defaults.tier)
+
+        supervised.start_soon(_look_for_devices, machine)
+        yield services
         supervised.cancel_scope.cancel()
 
 
@@ -105,6 +120,7 @@ def limits(settings: Settings, hardware: Hardware) -> Limits:
         device_count=len(hardware.devices),
         spread=settings.sched_spread,
         gpu_overhead=settings.gpu_overhead,
+        require_gpu=settings.require_gpu,
         platform=sys.platform,
     )
 
@@ -120,6 +136,9 @@ def defaults(settings: Settings, hardware: Hardware) -> Defaults:
 def _log_hardware(hardware: Hardware, default_num_ctx: int) -> None:
     for line in log_fields(hardware):
         logger.info("inference compute", extra=fields(**line))
+    for note in hardware.notes:
+        level = logging.WARNING if note.level == "warning" else logging.INFO
+        logger.log(level, note.text, extra=fields(hint=note.hint) if note.hint else None)
     total = sum(device.total_memory for device in hardware.devices)
     logger.info(
         "vram-based default context",
@@ -159,6 +178,30 @@ async def _identified(kind: RunnerKind) -> RunnerKind:
     return probe.with_version(kind, output.decode("utf-8", "replace"))
 
 
-async def _read_memory() -> MemoryReading:
-    memory = await trio.to_thread.run_sync(system_memory, abandon_on_cancel=True)
-    return MemoryReading(total=memory.total, free=memory.free, swap_free=memory.swap_free)
+async def _look_for_devices(machine: Machine) -> None:
+    """In the background: clients are served meanwhile. Afterwards it keeps what the makers'
+    libraries need, until the daemon ends."""
+    choices = user_choices(os.environ)
+    for name, value in choices:
+        logger.warning("user overrode visible devices", extra=fields(**{name: value}))
+    if choices:
+        logger.warning("if GPUs are not correctly discovered, unset and try again")
+    logger.info("discovering available GPUs...")
+    try:
+        await machine.discover()
+        await trio.sleep_forever()
+    finally:
+        with trio.move_on_after(_CLOSE_LIMIT, shield=True):
+            await machine.aclose()
+
+
+async def _reading(machine: Machine) -> MemoryReading:
+    hardware = await machine.reading()
+    memory = hardware.memory
+    return MemoryReading(
+        total=memory.total,
+        free=memory.free,
+        swap_free=memory.swap_free,
+        devices=hardware.devices,
+        no_gpu="" if hardware.devices else why_no_device(hardware),
+    )

@@ -147,6 +147,12 @@ class Settings:
         "",
         "Program that speaks llama-server's protocol and flags, used instead of those found",
     )
+    require_gpu: bool = _variable(
+        "OLLAMAD_REQUIRE_GPU",
+        "switch",
+        "0",
+        "Refuse to load a model that would run on the CPU alone, and tell why no GPU is used",
+    )
     shutdown_grace: int = _variable(
         "OLLAMAD_SHUTDOWN_GRACE",
         "duration",
@@ -227,7 +233,7 @@ class Settings:
         "HSA_OVERRIDE_GFX_VERSION",
         "text",
         "",
-        "Treat AMD devices as this gfx version (with _0, _1, … appended: one device)",
+        "Treat AMD devices as this gfx version (a KFD node's number appended, as _1: only it)",
         listed=False,
     )
     jetson_jetpack: str = _variable(

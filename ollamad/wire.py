@@ -450,9 +450,38 @@ class QueueStatus(_Body, kw_only=True):
     running: int
 
 
+class DeviceStatus(_Body, kw_only=True):
+    """One GPU that models can run on; memory in bytes. ``""`` is unknown."""
+
+    id: str
+    library: str
+    name: str
+    description: str
+    compute: str
+    driver: str
+    pci_id: str
+    uuid: str
+    type: Literal["discrete", "integrated"]
+    total: int
+    free: int
+
+
+class NoteStatus(_Body, kw_only=True):
+    """Why a GPU is not used, or not as it could be, and what to do."""
+
+    level: Literal["info", "warning"]
+    text: str
+    hint: str
+
+
 class StatusResponse(_Body, kw_only=True):
+    """``discovered``: whether the first look for GPUs is over."""
+
     cloud: CloudStatus
     queue: QueueStatus
+    discovered: bool
+    devices: list[DeviceStatus]
+    notes: list[NoteStatus]
 
 
 class UserResponse(_Body, kw_only=True):

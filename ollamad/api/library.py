@@ -24,6 +24,7 @@ from ollamad.api.responses import (
 from ollamad.create.apply import create_events
 from ollamad.create.checks import check_request
 from ollamad.errors import BadRequest, NotFound, OllamadError, model_not_found, quoted
+from ollamad.hardware.report import device_status, note_status
 from ollamad.models import manage
 from ollamad.models.catalog import KnownModel
 from ollamad.models.listing import details, list_models
@@ -50,6 +51,8 @@ from ollamad.wire import (
     StatusResponse,
 )
 
+#: Seconds that a status waits for the first look for GPUs, and for fresh figures.
+_STATUS_PATIENCE = 5.0
 #: Editors that want to see the name they asked for as the model's base name (12.3).
 _COPILOT = "GitHubCopilotChat/"
 
@@ -82,10 +85,14 @@ def _running(loaded: LoadedModel, now: int) -> RunningModel:
 
 async def get_status(context: Context) -> Response:
     settings, scheduler = context.services.settings, context.services.scheduler
+    hardware = await context.services.hardware(_STATUS_PATIENCE)
     return json_response(
         StatusResponse(
             cloud=CloudStatus(disabled=settings.cloud_disabled, source=settings.cloud_source),
             queue=QueueStatus(waiting=scheduler.waiting, running=scheduler.running),
+            discovered=context.services.machine.is_known,
+            devices=[device_status(device) for device in hardware.devices],
+            notes=[note_status(note) for note in hardware.notes],
         )
     )
 

@@ -180,6 +180,15 @@ COMMANDS = (
     ),
     Command("disk", "Show what takes how much room", "disk:disk", most=0, variables=_HOST),
     Command(
+        "devices",
+        "List the GPUs that models run on, and tell why others are not used",
+        "devices:devices",
+        most=0,
+        flags=(Flag("json", "Print JSON"),),
+        variables=_HOST,
+        heartbeat=False,
+    ),
+    Command(
         "runners",
         "List the llama.cpp runners of this machine and tell which one is used",
         "local:runners",

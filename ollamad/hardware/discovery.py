@@ -1,7 +1,6 @@
-"""What the machine has to run models on, and the lines of the log that say so.
+"""What the machine has to run models on, and the lines of the log that say so. Pure.
 
-``runners-and-scheduling.md`` 1.13. GPUs are not looked for yet: `discover` finds the processor
-only, and everything above it goes by the devices that it returns.
+``runners-and-scheduling.md`` 1.13.
 """
 
 from __future__ import annotations
@@ -11,21 +10,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from ollamad.hardware.device import Device
-from ollamad.hardware.memory import SystemMemory, system_memory
+from ollamad.hardware.memory import SystemMemory
+from ollamad.hardware.vendor import Note
 from ollamad.units import human_gib
 
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """Memory and devices at one moment; without devices models run on the processor."""
+    """Memory and devices at one moment; without devices models run on the processor.
+
+    ``notes``: why a GPU is not used, or not as it could be.
+    """
 
     memory: SystemMemory
     devices: tuple[Device, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
-def discover() -> Hardware:
-    """Ask the machine. May take long (drivers wake up): call it in a thread. Raises nothing."""
-    return Hardware(system_memory())
+def why_no_device(hardware: Hardware) -> str:
+    """In one line, for somebody who wants a GPU and gets none."""
+    notes = sorted(hardware.notes, key=lambda note: note.level != "warning")
+    if not notes:
+        return "no GPU was found"
+    return "; ".join(f"{note.text} ({note.hint})" if note.hint else note.text for note in notes[:2])
 
 
 def log_fields(hardware: Hardware) -> Iterator[dict[str, Any]]:

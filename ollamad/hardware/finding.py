@@ -35,18 +35,37 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         return self.llm_library.lower().startswith("cpu")
 
 
-class Pass(msgspec.Struct, frozen=True, kw_only=True):
-    """One listing by the runner, with the backends of one directory."""
+class Backend(msgspec.Struct, frozen=True, kw_only=True):
+    """Libraries that a runner can be started with: its own, or those of one directory (1.2)."""
 
     #: Base name of the directory, ``""`` for those that the runner has by itself.
     variant: str = ""
     #: The program's directory and that of the variant.
     directories: tuple[Path, ...] = ()
+    #: The backend's file, which llama.cpp does not find by itself; None for the runner's own.
+    file: Path | None = None
+    #: Version of the CUDA runtime in the directory, (0, 0) when unknown.
+    runtime: tuple[int, int] = (0, 0)
+    #: It drives AMD's devices and none of NVIDIA's.
+    rocm_only: bool = False
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a runner printed: ``output`` on standard output, ``messages`` on standard error."""
+
+    output: str = ""
+    messages: str = ""
+    #: Why it did not end as it should, ``""`` when it did.
+    error: str = ""
+
+
+class Pass(msgspec.Struct, frozen=True, kw_only=True):
+    """One listing by the runner, with one set of libraries."""
+
+    backend: Backend = Backend()
     devices: tuple[Listed, ...] = ()
     #: What the CUDA backend was compiled for; empty when unknown.
     architectures: frozenset[str] = frozenset()
-    #: Version of the CUDA runtime in the directory, (0, 0) when unknown.
-    runtime: tuple[int, int] = (0, 0)
     #: Why there is no list, ``""`` when there is one.
     error: str = ""
 
@@ -56,8 +75,12 @@ class RunnerFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     #: In words for people: ``the embedded runner (package xllamacpp)``.
     title: str
+    #: The server in the package, which is built for GPUs of this very machine or for none.
+    embedded: bool = False
     #: ``CUDA``, ``ROCm``, ``Vulkan``, ``Metal``; None when the program does not show.
     libraries: frozenset[str] | None = None
+    #: The runner's own libraries, or the directories of them that it was installed with.
+    backends: tuple[Backend, ...] = (Backend(),)
     #: gfx targets that its ROCm libraries have kernels for; empty when unknown.
     rocm_targets: frozenset[str] = frozenset()
 
@@ -66,7 +89,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """A device that one pass found and no rule excluded, before the passes are weighed."""
 
     device: Device
-    variant: str
+    backend: Backend
     #: Its number among the devices of its library that the runner saw.
     ordinal: int
     #: What the makers' libraries know about it.

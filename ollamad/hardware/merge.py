@@ -117,24 +117,24 @@ def _candidate(listed: Listed, each: Pass, vendor: VendorDevice | None, rules: R
         integrated=integrated,
         total_memory=listed.total,
         free_memory=free_memory(listed.free, listed.total, vendor),
-        library_path=each.directories,
+        library_path=each.backend.directories,
     )
     if listed.library == "CUDA":
         device = _with_cuda(device, listed, each, vendor)
     elif listed.library == "ROCm":
         device = replace(device, compute=split_gfx(target), gfx_target=target)
-    return Candidate(device=device, variant=each.variant, ordinal=listed.ordinal, vendor=vendor)
+    return Candidate(device=device, backend=each.backend, ordinal=listed.ordinal, vendor=vendor)
 
 
 def _with_cuda(device: Device, listed: Listed, each: Pass, vendor: VendorDevice | None) -> Device:
     if vendor is None:
-        return replace(device, compute=listed.compute, driver=each.runtime)
+        return replace(device, compute=listed.compute, driver=each.backend.runtime)
     unknown = (0, 0)
     return replace(
         device,
         uuid=vendor.uuid,
         compute=listed.compute if vendor.compute == unknown else vendor.compute,
-        driver=each.runtime if vendor.driver == unknown else vendor.driver,
+        driver=each.backend.runtime if vendor.driver == unknown else vendor.driver,
         nvidia_driver=vendor.nvidia_driver,
     )
 
@@ -153,14 +153,16 @@ def _without_overlap(found: Sequence[Candidate]) -> list[Candidate]:
         ids: dict[str, set[int]] = {}
         for candidate in found:
             if candidate.device.library == library:
-                ids.setdefault(candidate.variant, set()).add(candidate.ordinal)
+                ids.setdefault(candidate.backend.variant, set()).add(candidate.ordinal)
         names = sorted(ids, reverse=True)
         # The newest if it knows all that the others know, else the oldest.
         best = names[0] if all(ids[name] == ids[names[0]] for name in names) else names[-1]
         kept = [
             c
             for c in kept
-            if c.device.library != library or c.variant == best or c.ordinal not in ids[best]
+            if c.device.library != library
+            or c.backend.variant == best
+            or c.ordinal not in ids[best]
         ]
     return kept
 

@@ -42,7 +42,7 @@ def _refused_by_library(candidate: Candidate, each: Pass, rules: Rules) -> Note 
     if device.library == "Vulkan" and not rules.vulkan:
         return Note("info", f"{named(device)} is not used: OLLAMA_VULKAN is off")
     wanted = rules.llm_library.lower()
-    if each.variant or not wanted:
+    if each.backend.variant or not wanted:
         return None
     family = next((name for start, name in _FAMILIES.items() if wanted.startswith(start)), None)
     if family is not None and device.library != family:
@@ -117,9 +117,9 @@ def _refused_by_targets(candidate: Candidate, runner: RunnerFacts) -> Note | Non
 
 def _refused_by_driver(candidate: Candidate, each: Pass) -> Note | None:
     """The floors of the variant ``cuda_v12`` (1.5 rule 2)."""
-    device, runtime = candidate.device, each.runtime
+    device, runtime = candidate.device, each.backend.runtime
     branch = device.nvidia_driver
-    if each.variant != "cuda_v12" or device.library != "CUDA" or not branch:
+    if each.backend.variant != "cuda_v12" or device.library != "CUDA" or not branch:
         return None
     if branch >= 570 or runtime[0] != 12 or runtime < (12, 4):
         return None

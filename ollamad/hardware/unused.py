@@ -19,7 +19,7 @@ def about_passes(passes: Sequence[Pass], runner: RunnerFacts) -> list[Note]:
     return [
         Note(
             "warning",
-            f"failure during llama-server GPU discovery{_with(p.variant)}: {p.error}",
+            f"failure during llama-server GPU discovery{_with(p.backend.variant)}: {p.error}",
             f"{runner.title} could not list its devices",
         )
         for p in passes

@@ -67,7 +67,7 @@ async def chat(
     think = check_thinking(model, request.model, request.think)
     check_runnable(model)
     require(model, request.model, "chat", tools=bool(request.tools))
-    spec, options = services.prepare(model, request.options, shift=request.shift)
+    spec, options = await services.prepare(model, request.options, shift=request.shift)
     if not request.messages:
         async with services.scheduler.lease(
             spec, keep_alive=request.keep_alive, slot=False

@@ -53,7 +53,7 @@ async def embed(services: Services, request: EmbedRequest, waited: Waited) -> Em
     model = await services.models.find_weights(request.model, when_empty="model '' not found")
     check_template(model)
     check_runnable(model)
-    spec, _ = services.prepare(model, request.options)
+    spec, _ = await services.prepare(model, request.options)
     async with services.scheduler.lease(
         spec, keep_alive=request.keep_alive, slot=bool(texts)
     ) as lease:
@@ -79,7 +79,7 @@ async def legacy_embedding(services: Services, request: EmbeddingRequest, waited
     model = await services.models.find_weights(request.model, exact=True)
     check_template(model)
     check_runnable(model)
-    spec, _ = services.prepare(model, request.options)
+    spec, _ = await services.prepare(model, request.options)
     async with services.scheduler.lease(
         spec, keep_alive=request.keep_alive, slot=bool(request.prompt)
     ) as lease:

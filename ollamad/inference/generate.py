@@ -71,7 +71,7 @@ async def generate(
     think = check_thinking(model, request.model, request.think)
     check_runnable(model)
     require(model, request.model, "generate", insert=bool(request.suffix))
-    spec, options = services.prepare(model, request.options, shift=request.shift)
+    spec, options = await services.prepare(model, request.options, shift=request.shift)
     if not request.prompt:
         async with services.scheduler.lease(
             spec, keep_alive=request.keep_alive, slot=False

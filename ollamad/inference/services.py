@@ -18,6 +18,8 @@ from ollamad.errors import (
     quoted,
 )
 from ollamad.gguf.errors import GGUFError
+from ollamad.hardware.discovery import Hardware
+from ollamad.hardware.machine import Machine
 from ollamad.models.catalog import Catalog, KnownModel
 from ollamad.prompting.media import is_webp, readable, readable_messages
 from ollamad.registry.account import Account
@@ -38,6 +40,9 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+#: Seconds that a request waits for the first look for GPUs; then it goes without them.
+_DISCOVERY_PATIENCE = 60.0
+
 
 @dataclass
 class Services:
@@ -52,19 +57,28 @@ class Services:
     cloud_details: Details
     account: Account
     recommendations: Recommendations
+    machine: Machine
     clock: UtcClock = field(default_factory=UtcClock)
     name_locks: NameLocks = field(default_factory=NameLocks)
 
-    def prepare(
+    async def hardware(self, limit: float) -> Hardware:
+        """Devices with memory as it is now, or what is known after ``limit`` seconds."""
+        with trio.move_on_after(limit):
+            return await self.machine.reading()
+        return self.machine.hardware
+
+    async def prepare(
         self, model: KnownModel, options: Mapping[str, Any] | None, *, shift: bool | None = None
     ) -> tuple[ModelSpec, Options]:
         """What to ask the scheduler for, and the options of this request.
 
         Raises OllamadError (500) for an option of the wrong type, NotFound for weights that are
-        gone.
+        gone. Waits until it is known which devices there are: the default context goes by them.
         """
         if not model.weight_paths:
             raise model_not_found_try_pulling(model.short_name)
+        if not self.machine.is_known:
+            await self.machine.known(_DISCOVERY_PATIENCE)
         resolved = resolve(
             model.stored.params, options, defaults=self.defaults, traits=model.traits
         )

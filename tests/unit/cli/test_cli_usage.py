@@ -16,7 +16,7 @@ def test_root_help_lists_the_visible_commands_in_order() -> None:
     names = [line[2:14].rstrip() for line in lines[start : lines.index("", start)]]
     assert " ".join(names) == (
         "serve create show run stop pull push signin signout list ps cp rm launch prune disk "
-        "runners help"
+        "devices runners help"
     )
     assert lines[-1] == 'Use "ollama [command] --help" for more information about a command.'
     assert "  -h, --help         help for ollama" in lines

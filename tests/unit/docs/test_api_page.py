@@ -16,7 +16,13 @@ SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | 
 
 #: What goes in and what comes out, with the parts of that.
 STRUCTS: dict[str, list[type[msgspec.Struct]]] = {
-    "GET /api/status": [wire.StatusResponse, wire.CloudStatus, wire.QueueStatus],
+    "GET /api/status": [
+        wire.StatusResponse,
+        wire.CloudStatus,
+        wire.QueueStatus,
+        wire.DeviceStatus,
+        wire.NoteStatus,
+    ],
     "GET, HEAD /api/version": [wire.VersionResponse],
     "GET, HEAD /api/tags": [wire.ListResponse, wire.ListedModel, wire.ModelDetails],
     "GET /api/ps": [wire.ProcessResponse, wire.RunningModel],

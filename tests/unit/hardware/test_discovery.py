@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from ollamad.hardware.device import Device
-from ollamad.hardware.discovery import Hardware, discover, log_fields
+from ollamad.hardware.discovery import Hardware, log_fields, why_no_device
 from ollamad.hardware.memory import SystemMemory
+from ollamad.hardware.vendor import Note
 
 GIB = 1 << 30
 
@@ -46,7 +47,13 @@ def test_discrete_devices_with_much_memory_come_first() -> None:
     assert (lines[0]["total"], lines[0]["available"]) == ("16.0 GiB", "12.0 GiB")
 
 
-def test_this_machine() -> None:
-    hardware = discover()
-    assert hardware.memory.total > 0
-    assert hardware.devices == ()
+def test_why_there_is_no_device() -> None:
+    assert why_no_device(Hardware(SystemMemory())) == "no GPU was found"
+    notes = (
+        Note("info", "a card is hidden"),
+        Note("warning", "another card is not used", "do this"),
+        Note("warning", "a third one neither"),
+    )
+    assert why_no_device(Hardware(SystemMemory(), (), notes)) == (
+        "another card is not used (do this); a third one neither"
+    )

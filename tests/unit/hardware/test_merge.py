@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from ollamad.hardware.device import Device
-from ollamad.hardware.finding import Candidate, Outcome, Pass, Rules, RunnerFacts
+from ollamad.hardware.finding import Backend, Candidate, Outcome, Pass, Rules, RunnerFacts
 from ollamad.hardware.listing import Listed, parse_listing
 from ollamad.hardware.merge import admitted, candidates, chosen, free_memory, isolated
 from ollamad.hardware.vendor import Note, Survey, VendorDevice
@@ -61,7 +61,10 @@ def texts(found: Outcome) -> str:
 def test_a_device_with_all_that_is_known() -> None:
     listed = lines(f"CUDA0: {TI} (16107 MiB, 15000 MiB free)")
     found = outcome(
-        Pass(variant="cuda_v13", directories=(Path("/l"), Path("/l/cuda_v13")), devices=listed),
+        Pass(
+            backend=Backend(variant="cuda_v13", directories=(Path("/l"), Path("/l/cuda_v13"))),
+            devices=listed,
+        ),
         survey=(nvidia(free=14000 * MIB, integrated=False),),
     )
     assert found.devices == (
@@ -177,7 +180,9 @@ def test_what_the_driver_knows_counts_for_the_architecture() -> None:
 
 def test_the_cuda_runtime_stands_in_for_an_unknown_driver() -> None:
     devices = lines("NVIDIA GeForce RTX 4090: NVIDIA CUDA (24564 MiB, 23592 MiB free)")
-    (device,) = outcome(Pass(variant="cuda_v12", devices=devices, runtime=(12, 0))).devices
+    (device,) = outcome(
+        Pass(backend=Backend(variant="cuda_v12", runtime=(12, 0)), devices=devices)
+    ).devices
     assert (device.name, device.driver_text) == ("NVIDIA GeForce RTX 4090", "12.0")
 
 
@@ -233,12 +238,16 @@ def test_the_floor_of_nvidias_driver(branch: int, runtime: tuple[int, int], kept
         nvidia(0, "A", 8000, compute=(6, 1), nvidia_driver=branch),
         nvidia(1, "B", 8000, compute=(7, 5), nvidia_driver=branch),
     )
-    found = outcome(Pass(variant="cuda_v12", devices=devices, runtime=runtime), survey=survey)
+    found = outcome(
+        Pass(backend=Backend(variant="cuda_v12", runtime=runtime), devices=devices), survey=survey
+    )
     assert {device.name for device in found.devices} == kept
     if branch and len(kept) < 3:
         required = "550" if branch < 550 else "570"
         assert f'required_driver="{required} or newer"' in texts(found)
-    other = outcome(Pass(variant="cuda_v13", devices=devices, runtime=runtime), survey=survey)
+    other = outcome(
+        Pass(backend=Backend(variant="cuda_v13", runtime=runtime), devices=devices), survey=survey
+    )
     assert len(other.devices) == 3
 
 
@@ -317,7 +326,7 @@ def test_which_directories_are_asked(
 
 def variant(name: str, *numbers: int) -> Pass:
     rows = [f"CUDA{n}: GPU {n} (8000 MiB, 8000 MiB free)" for n in numbers]
-    return Pass(variant=name, directories=(Path(name),), devices=lines(*rows))
+    return Pass(backend=Backend(variant=name, directories=(Path(name),)), devices=lines(*rows))
 
 
 @pytest.mark.parametrize(
@@ -487,7 +496,12 @@ def test_a_card_used_through_vulkan_is_used() -> None:
 
 
 def test_a_listing_that_failed_is_told() -> None:
-    found = outcome(Pass(variant="cuda_v12", error="llama-server --list-devices failed: status 1"))
+    found = outcome(
+        Pass(
+            backend=Backend(variant="cuda_v12"),
+            error="llama-server --list-devices failed: status 1",
+        )
+    )
     assert texts(found).startswith(
         "warning: failure during llama-server GPU discovery with cuda_v12: "
         "llama-server --list-devices failed: status 1"

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import trio
 from support.creating import gguf
 
 from ollamad.errors import NotFound, OllamadError
@@ -286,8 +287,15 @@ def test_headers_are_read_once(store: Store, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def prepared(store: Store) -> Any:
-    services: Any = SimpleNamespace(defaults=Defaults(context_length=0, tier=4096))
-    return Services.prepare(services, read(store), None)[0]
+    services: Any = SimpleNamespace(
+        defaults=Defaults(context_length=0, tier=4096), machine=SimpleNamespace(is_known=True)
+    )
+
+    async def prepare() -> Any:
+        spec, _ = await Services.prepare(services, read(store), None)
+        return spec
+
+    return trio.run(prepare)
 
 
 def test_what_the_scheduler_is_asked_for(store: Store) -> None:
