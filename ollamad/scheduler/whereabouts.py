@@ -33,12 +33,12 @@ def why_not_on_devices(plan: LaunchPlan, use: MemoryUse) -> str:
     """``""`` for a model that is on devices as a whole."""
     if 0 < use.total <= use.vram:
         return ""
-    if not plan.devices or use.total_layers <= 0:
+    if use.total_layers <= 0 or not (plan.devices or use.gpu_layers):
         return plan.reason
     names = ", ".join(use.per_device or (device.name for device in plan.devices))
     if use.gpu_layers >= use.total_layers:
         return f"all {use.total_layers} layers on {names}, the rest is in main memory"
-    if use.gpu_layers == plan.layers and use.total_layers == plan.all_layers:
+    if use.gpu_layers == plan.layers:
         return plan.reason
     if use.gpu_layers == 0:
         found = f"on the CPU: the runner put no layer on {names}"

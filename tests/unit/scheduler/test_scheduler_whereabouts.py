@@ -62,7 +62,9 @@ def test_as_it_was_planned() -> None:
     assert why_not_on_devices(TIGHT, Use()) == TIGHT.reason
 
 
-@pytest.mark.parametrize("use", [Use(vram=0), Use(vram=0, gpu_layers=0, total_layers=33)])
+@pytest.mark.parametrize(
+    "use", [Use(vram=0), Use(total=0, vram=0), Use(vram=0, gpu_layers=0, total_layers=30)]
+)
 def test_without_a_device(use: Use) -> None:
     assert why_not_on_devices(NONE, use) == NONE.reason
     assert NONE.reason == "on the CPU: no GPU was found"
@@ -76,6 +78,11 @@ def test_otherwise_than_it_was_planned() -> None:
     assert fewer == f"20 of 33 layers on CUDA0 (expected: {ROOMY.reason})"
     none = why_not_on_devices(ROOMY, Use(vram=0, total_layers=33, per_device={}))
     assert none == f"on the CPU: the runner put no layer on CUDA0 (expected: {ROOMY.reason})"
+
+
+def test_on_a_device_that_nobody_knew_of() -> None:
+    told = why_not_on_devices(NONE, Use(gpu_layers=20, total_layers=33))
+    assert told == f"20 of 33 layers on CUDA0 (expected: {NONE.reason})"
 
 
 def test_all_layers_are_not_all_there_is() -> None:
