@@ -57,13 +57,14 @@ def gfx_of_override(value: str) -> str:
     return f"gfx{major}{minor:x}{stepping:x}"
 
 
-def override(environ: Mapping[str, str], node: int) -> Override | None:
-    """The override that is in force for the GPU with this number of KFD's, if any.
+def override(environ: Mapping[str, str], node: int | None) -> Override | None:
+    """The override that is in force for the GPU with this number of KFD's (None: unknown), if any.
 
     That of its own number goes before the one for all. ROCm counts KFD's nodes, processors
     included: in a machine with one processor, the first GPU's variable ends in ``_1``.
     """
-    for variable in (f"{OVERRIDE}_{node}", OVERRIDE):
+    own = [] if node is None else [f"{OVERRIDE}_{node}"]
+    for variable in (*own, OVERRIDE):
         value = unquoted(environ.get(variable, ""))
         if value:
             return Override(variable, value, gfx_of_override(value))

@@ -101,7 +101,7 @@ def isolated(candidate: Candidate, rules: Rules) -> Device:
 
 def _candidate(listed: Listed, each: Pass, vendor: VendorDevice | None, rules: Rules) -> Candidate:
     target = (vendor.gfx if vendor else "") or listed.gfx
-    if (forced := gfx.override(rules.environ, listed.ordinal)) and forced.gfx and not vendor:
+    if (forced := gfx.override(rules.environ, None)) and forced.gfx and not vendor:
         target = forced.gfx
     integrated = vendor.integrated if vendor else None
     if integrated is None:

@@ -81,12 +81,14 @@ ALL = "HSA_OVERRIDE_GFX_VERSION"
         ({ALL: "10.3.0", f"{ALL}_1": "11.0.0"}, 1, Override(f"{ALL}_1", "11.0.0", "gfx1100")),
         ({ALL: "10.3.0", f"{ALL}_1": "11.0.0"}, 2, Override(ALL, "10.3.0", "gfx1030")),
         ({f"{ALL}_1": "11.0.0"}, 2, None),
+        ({f"{ALL}_None": "11.0.0", f"{ALL}_0": "11.0.0"}, None, None),
+        ({ALL: "10.3.0"}, None, Override(ALL, "10.3.0", "gfx1030")),
         # One that says nothing is not replaced by the general one: ROCm does not do so either.
         ({ALL: "10.3.0", f"{ALL}_1": "eleven"}, 1, Override(f"{ALL}_1", "eleven", "")),
     ],
 )
 def test_which_override_is_in_force(
-    environ: dict[str, str], node: int, expected: Override | None
+    environ: dict[str, str], node: int | None, expected: Override | None
 ) -> None:
     assert override(environ, node) == expected
 
