@@ -81,6 +81,21 @@ class ServerBusy(OllamadError):
         self.retry_after = max(1, retry_after)
 
 
+class RunnerKeepsDying(OllamadError):
+    """A model's runners died one after the other, so that it is left alone for ``retry_after``
+    seconds. ``error``: what the last one printed."""
+
+    status = 503
+
+    def __init__(self, name: str, deaths: int, error: str, *, retry_after: int) -> None:
+        why = error or "it gave no reason"
+        super().__init__(
+            f"the runner of {name} died {deaths} times in a row without an answer and is started "
+            f"again in {retry_after} seconds at the earliest: {why}"
+        )
+        self.retry_after = max(1, retry_after)
+
+
 class ShuttingDown(OllamadError):
     """The daemon is stopping and takes no new work, or cut this request when the grace ended."""
 

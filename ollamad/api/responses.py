@@ -14,7 +14,7 @@ from quart.wrappers import Response
 from quart.wrappers.response import ResponseBody
 
 from ollamad.api.encoding import JSON, NDJSON, PLAIN_JSON, encode, error_object
-from ollamad.errors import OllamadError, ServerBusy
+from ollamad.errors import OllamadError, RunnerKeepsDying, ServerBusy
 from ollamad.scheduler.lease import Waited
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def empty_response(status: int = 200) -> Response:
 def error_response(error: OllamadError, *, content_type: str = JSON) -> Response:
     """``{"error": …}`` with the error's status (6.1)."""
     response = _response(encode(error.members), error.status, content_type)
-    if isinstance(error, ServerBusy):
+    if isinstance(error, ServerBusy | RunnerKeepsDying):
         response.headers["Retry-After"] = str(error.retry_after)
     elif error.status in (429, 503):
         response.headers["Retry-After"] = "1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ollamad.errors import OllamadError
+from ollamad.scheduler.failures import NO_RELIEF, Relief
 from ollamad.scheduler.sizing import LaunchPlan
 from ollamad.scheduler.spec import ModelSpec
 
@@ -31,11 +32,15 @@ class Measure(msgspec.Struct, frozen=True):
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """Start a runner; answer with ``Core.loaded`` or ``Core.load_failed``."""
+    """Start a runner; answer with ``Core.loaded`` or ``Core.load_failed``.
+
+    ``relief``: what is different from the last try, for the log.
+    """
 
     runner_id: int
     spec: ModelSpec
     plan: LaunchPlan
+    relief: Relief = NO_RELIEF
 
 
 class Abort(msgspec.Struct, frozen=True, kw_only=True):

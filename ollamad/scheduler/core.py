@@ -17,26 +17,24 @@ list that the caller carries out. The rules that keep it so, and keep it right:
   cause a load or condemn a runner.
 - Everything that waits waits for an event that must come: a lease that ends, a load that ends, a
   runner that stops, a memory reading. The caller owes each of them a deadline.
+- What a runner was promised stays promised, on each device and in main memory, until it is gone.
+- A load that ran out of memory is tried again a few times, each time with less (``failures``). A
+  model whose runners keep dying is left alone for a while; who asks for it is told at once.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from ollamad.errors import LoadError, OllamadError, ServerBusy, ShuttingDown
 from ollamad.scheduler.actions import Abort, Action, Grant, Measure, Reject, Start, Stop
-from ollamad.scheduler.options import lower_tier
-from ollamad.scheduler.records import (
-    Condemned,
-    HeldLease,
-    RunnerRecord,
-    State,
-    WaitingRequest,
-    usefulness,
-)
+from ollamad.scheduler.failures import PROVEN_AFTER, CrashLoops, Retry, retry
+from ollamad.scheduler.ledger import Sizes, planner, settle
+from ollamad.scheduler.records import Condemned, HeldLease, RunnerRecord, State, WaitingRequest
+from ollamad.scheduler.room import victim, victim_on_devices
 from ollamad.scheduler.sizing import (
     LaunchPlan,
     Limits,
@@ -44,15 +42,12 @@ from ollamad.scheduler.sizing import (
     Seen,
     SizeKey,
     Verdict,
-    plan,
-    size_key,
+    no_gpu,
     too_large,
 )
 from ollamad.scheduler.spec import ModelSpec, reload_reason
 from ollamad.wire import FOREVER
 
-#: Launches whose real size is remembered.
-_REMEMBERED_SIZES = 256
 #: What a client that finds the queue full is asked to wait at most, in seconds.
 _LONGEST_RETRY_AFTER = 60
 
@@ -60,7 +55,8 @@ _LONGEST_RETRY_AFTER = 60
 class Core:
     """The scheduler's state and its decisions. Each event returns the actions to carry out."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, sizes: Mapping[SizeKey, Seen] | None = None) -> None:
+        #: The number of devices in it rises when more are found.
         self.limits = limits
         #: Requests without a lease, oldest first, by ticket.
         self._waiting: dict[int, WaitingRequest] = {}
@@ -73,7 +69,9 @@ class Core:
         #: A reading was asked for and has not come; False in it when it will come too late.
         self._measuring: bool | None = None
         #: What launches were seen to take.
-        self._sizes: dict[SizeKey, Seen] = {}
+        self._sizes = Sizes(sizes)
+        #: Models whose runners die.
+        self._loops = CrashLoops()
         #: Mean nanoseconds that a slot is held, for Retry-After.
         self._mean_hold = 0
         self._next_ticket = 1
@@ -95,6 +93,15 @@ class Core:
     def runners(self) -> Iterator[RunnerRecord]:
         """The runners that live, in no order. To be read, not changed."""
         return iter(self._runners.values())
+
+    @property
+    def sizes(self) -> Mapping[SizeKey, Seen]:
+        """What launches were seen to take, the latest last."""
+        return self._sizes.all()
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
 
     def deadline(self) -> int | None:
         """When ``tick`` has to be called next if nothing else happens."""
@@ -132,10 +139,12 @@ class Core:
         del self._waiting[ticket]
         return self._decide(now)
 
-    def release(self, ticket: int, now: int) -> list[Action]:
-        """A granted request has ended, in whatever way."""
+    def release(self, ticket: int, now: int, *, served: bool = True) -> list[Action]:
+        """A granted request has ended, in whatever way. ``served``: with an answer."""
         lease = self._leases.pop(ticket)
         runner = lease.runner
+        if served and lease.slot and runner.state is State.READY:
+            runner.served = runner.served or now
         runner.leases -= 1
         runner.busy -= lease.slot
         runner.idle_since = now
@@ -189,37 +198,40 @@ class Core:
         if self._measuring and oldest is not None:
             self._memory = (oldest.ticket, reading)
         self._measuring = None
+        if len(reading.devices) > self.limits.device_count:  # drivers may be late after a boot
+            count = len(reading.devices)
+            self.limits = msgspec.structs.replace(self.limits, device_count=count)
         return self._decide(now)
 
-    def loaded(self, runner_id: int, size: int, now: int) -> list[Action]:
-        """A runner is ready; ``size`` is what it says it takes, in bytes, 0 if it does not tell."""
+    def loaded(
+        self, runner_id: int, size: int, now: int, *, devices: Mapping[str, int] | None = None
+    ) -> list[Action]:
+        """A runner is ready; ``size`` is what it says it takes, in bytes, 0 if it does not tell.
+
+        ``devices``: the part of it on each device, by its name.
+        """
         runner = self._by_id(runner_id)
         if runner.state is State.STOPPING:  # the Abort crossed this on its way
             return [Stop(runner_id=runner_id, reason="nobody waits for it any more")]
         runner.state = State.READY
         runner.ready = runner.idle_since = now
-        runner.reserved += max(0, size - runner.plan.predicted)
-        self._remember_size(size_key(runner.spec, runner.plan), Seen(size))
+        settle(runner, size, devices or {}, self._sizes)
         self._memory_changed()
         return self._decide(now)
 
     def load_failed(self, runner_id: int, error: OllamadError, now: int) -> list[Action]:
         """A runner did not get ready. It fails those who waited for this load, and nobody else.
 
-        Out of memory is tried once more: with a smaller context if that was ours to choose, and
-        with nothing else loaded (4.6 step 7).
+        Out of memory is tried again with less (4.6 step 7).
         """
         runner = self._by_id(runner_id)
         joined = [w for w in self._waiting.values() if self._usable(runner, w)]
         self._forget(runner)
-        options, auto = runner.spec.options, runner.spec.auto
-        smaller = lower_tier(options.num_ctx) if auto.num_ctx else None
-        out_of_memory = isinstance(error, LoadError) and error.out_of_memory
-        if out_of_memory and not runner.is_retry and (smaller is not None or self._runners):
+        if (again := self._again(runner, error)) is not None:
             for request in joined:
-                request.is_retry = True
-                if smaller is not None and request.spec.auto.num_ctx:
-                    request.spec = _with_options(request.spec, num_ctx=smaller)
+                request.relief = again.relief
+                if again.num_ctx is not None and request.spec.auto.num_ctx:
+                    request.spec = _with_options(request.spec, num_ctx=again.num_ctx)
             return self._decide(now)
         actions: list[Action] = []
         for request in joined:
@@ -227,12 +239,22 @@ class Core:
             actions.append(Reject(ticket=request.ticket, error=copy.copy(error)))
         return actions + self._decide(now)
 
-    def gone(self, runner_id: int, now: int) -> list[Action]:
-        """A runner's process has ended: by itself, or because of Stop or Abort.
+    def died(self, runner_id: int, error: str, now: int) -> list[Action]:
+        """A runner has ended by itself; ``gone`` follows when its memory is free.
+
+        ``error``: what it printed last. Its leases stay until they are released.
+        """
+        self._note_death(self._by_id(runner_id), error, now)
+        return self._decide(now)
+
+    def gone(self, runner_id: int, now: int, *, error: str = "") -> list[Action]:
+        """A runner's process has ended and its memory is free: by itself, or as it was told to.
 
         Its leases stay until they are released.
         """
-        self._forget(self._by_id(runner_id))
+        runner = self._by_id(runner_id)
+        self._note_death(runner, error, now)
+        self._forget(runner)
         return self._decide(now)
 
     # --- the decision ----------------------------------------------------------------------------
@@ -240,6 +262,7 @@ class Core:
     def _decide(self, now: int) -> list[Action]:
         """Look at everything and do all that can be done now."""
         actions: list[Action] = []
+        self._turn_away(now, actions)
         while True:
             self._pardon()
             self._grant(now, actions)
@@ -247,6 +270,15 @@ class Core:
                 break  # else a sentence was lifted or the oldest request is gone: look again
         self._retire(now, actions)
         return actions
+
+    def _turn_away(self, now: int, actions: list[Action]) -> None:
+        """Nobody waits for a model that is not going to be loaded."""
+        if not self._loops:
+            return
+        for request in list(self._waiting.values()):
+            if (error := self._loops.refusal(request.spec.key, now)) is not None:
+                del self._waiting[request.ticket]
+                actions.append(Reject(ticket=request.ticket, error=error))
 
     def _pardon(self) -> None:
         """A runner condemned for a request that no longer waits may stay."""
@@ -298,34 +330,38 @@ class Core:
                 reason = reload_reason(runner.spec, request.spec)
                 self._condemn_for(request, runner, f"reload, {reason} differs", now)
             return False
-        if request.is_retry and self._runners:
+        if request.relief.alone and self._runners:
             for runner in self._runners.values():
                 self._condemn_for(request, runner, "memory ran out", now)
             return False
         if len(self._runners) >= self.limits.loaded_models:
-            return self._make_room(request, self._victim(busy_too=True), now)
+            return self._make_room(request, victim(self._runners.values(), busy_too=True), now)
         if self._memory is None or self._memory[0] != request.ticket:
             if self._measuring is None:
                 self._measuring = True
                 actions.append(Measure())
             return False
-        launch = plan(
+        planned_without = planner(
             request.spec,
+            request.relief.layers,
+            self._runners.values(),
             self._memory[1],
             self.limits,
-            reserved_by_others=sum(runner.reserved for runner in self._runners.values()),
-            measured=lambda key: self._sizes.get(key, Seen()),
+            self._sizes,
         )
+        launch = planned_without(())
+        goes = victim_on_devices(self._runners.values(), launch, planned_without)
         # Idle models make way before memory is swapped out; work in progress only if it must, and
         # nobody for a model that would not fit into the empty machine either.
-        victim = None
-        if launch.verdict in (Verdict.NEEDS_SWAP, Verdict.NEEDS_ROOM):
-            victim = self._victim(busy_too=launch.verdict is Verdict.NEEDS_ROOM)
-        if victim is not None:
-            return self._make_room(request, victim, now)
-        if launch.verdict in (Verdict.NEEDS_ROOM, Verdict.TOO_LARGE):
+        if goes is None and launch.verdict in (Verdict.NEEDS_SWAP, Verdict.NEEDS_ROOM):
+            busy_too = launch.verdict is Verdict.NEEDS_ROOM
+            goes = victim(self._runners.values(), busy_too=busy_too)
+        if goes is not None:
+            return self._make_room(request, goes, now)
+        if launch.verdict not in (Verdict.FITS, Verdict.NEEDS_SWAP):
             del self._waiting[request.ticket]
-            actions.append(Reject(ticket=request.ticket, error=too_large(launch)))
+            refuse = no_gpu if launch.verdict is Verdict.NO_GPU else too_large
+            actions.append(Reject(ticket=request.ticket, error=refuse(launch)))
             return True
         self._start(request, launch, now, actions)
         return self._lift_sentences(request)
@@ -370,25 +406,11 @@ class Core:
                 return request
         return None
 
-    def _victim(self, *, busy_too: bool) -> RunnerRecord | None:
-        """Which runner goes when room is needed; None when there is none that could (4.9).
-
-        One that is stopping already; else the least useful idle one; else, if ``busy_too``, the
-        one that is condemned already, or the choice could move on for ever; else the least useful.
-        """
-        for runner in self._runners.values():
-            if runner.state is State.STOPPING:
-                return runner
-        idle = [runner for runner in self._runners.values() if not runner.leases]
-        busy = [runner for runner in self._runners.values() if runner.leases and busy_too]
-        condemned = [runner for runner in busy if runner.condemned is not None]
-        return min(idle or condemned or busy, key=usefulness, default=None)
-
-    def _make_room(self, request: WaitingRequest, victim: RunnerRecord | None, now: int) -> bool:
-        """Have ``victim`` go for ``request``, and nobody else any more. True if one is spared."""
-        spared = self._lift_sentences(request, but=victim)
-        if victim is not None and victim.state is State.READY:
-            self._condemn_for(request, victim, f"makes room for {request.spec.name}", now)
+    def _make_room(self, request: WaitingRequest, goes: RunnerRecord | None, now: int) -> bool:
+        """Have ``goes`` go for ``request``, and nobody else any more. True if one is spared."""
+        spared = self._lift_sentences(request, but=goes)
+        if goes is not None and goes.state is State.READY:
+            self._condemn_for(request, goes, f"makes room for {request.spec.name}", now)
         return spared
 
     def _lift_sentences(self, request: WaitingRequest, but: RunnerRecord | None = None) -> bool:
@@ -414,12 +436,33 @@ class Core:
             keep_alive=self.limits.keep_alive,
             reserved=launch.reserved,
             started=now,
-            is_retry=request.is_retry,
+            relief=request.relief,
+            devices=launch.on_device,
         )
         # Whoever caused a load can use it, whatever it was told; else it would reload for ever.
         request.judged = (runner_id, True)
-        actions.append(Start(runner_id=runner_id, spec=spec, plan=launch))
+        actions.append(Start(runner_id=runner_id, spec=spec, plan=launch, relief=request.relief))
         self._memory_changed()
+
+    def _again(self, runner: RunnerRecord, error: OllamadError) -> Retry | None:
+        """How to try a load again that has failed, if there is a way."""
+        if not (isinstance(error, LoadError) and error.out_of_memory):
+            return None
+        return retry(
+            runner.relief,
+            runner.spec,
+            runner.plan,
+            others=bool(self._runners),
+            require_gpu=self.limits.require_gpu,
+        )
+
+    def _note_death(self, runner: RunnerRecord, error: str, now: int) -> None:
+        """A runner that nobody told to end has ended."""
+        if runner.state is not State.READY:
+            return
+        proven = 0 < runner.served <= now - PROVEN_AFTER
+        self._loops.died(runner.spec.key, runner.spec.name, error, now, proven=proven)
+        runner.state = State.STOPPING
 
     def _condemn_for(
         self, request: WaitingRequest, runner: RunnerRecord, reason: str, now: int
@@ -456,14 +499,6 @@ class Core:
         self._memory = None
         if self._measuring:
             self._measuring = False
-
-    def _remember_size(self, key: SizeKey, seen: Seen) -> None:
-        if seen.total <= 0:
-            return
-        self._sizes.pop(key, None)
-        self._sizes[key] = seen
-        if len(self._sizes) > _REMEMBERED_SIZES:
-            del self._sizes[next(iter(self._sizes))]
 
     def _queue_length(self) -> int:
         """Requests that wait, save the one for which a load is being made (4.3)."""

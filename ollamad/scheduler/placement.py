@@ -25,11 +25,11 @@ FIT_MARGIN = 1024 << 20
 
 
 class Need(Protocol):
-    """What a model takes with so many layers on devices; the output layer counts as one more."""
+    """What a model takes with so many layers on devices; the output counts as one more."""
 
     @property
     def layers(self) -> int: ...
-    def device_bytes(self, gpu_layers: int) -> int: ...
+    def device_bytes(self, gpu_layers: int, devices: int = 1) -> int: ...
     def host_bytes(self, gpu_layers: int) -> int: ...
 
 
@@ -121,7 +121,6 @@ def place(
     was seen to take on devices as a whole, 0 if it never was. ``why_none``: why there are no
     devices. Never raises.
     """
-    # The output layer is one more than the blocks.
     everything = need.layers + 1
     if wanted.num_gpu == 0 or not devices:
         reason = wanted.why if wanted.num_gpu == 0 else why_none or "no GPU was found"
@@ -145,17 +144,20 @@ def place(
     if main_gpu is not None and 0 <= main_gpu < len(chosen):
         occupied = (chosen[main_gpu],)
     have = free(occupied)
+    count = len(occupied)
+    if count > 1 and not (measured > 0 and layers == everything):
+        size = need.device_bytes(layers, count)
     partial_by_choice = 0 < layers < everything
     # Who names a number of layers is not asked to make room for them (4.6 step 5).
     fits = partial_by_choice or size <= have * SHARE // 100
     asked_for = size
     if wanted.num_gpu < 0 and not fits:
-        margin = FIT_MARGIN * len(occupied)
+        margin = FIT_MARGIN * count
         if size > have - margin:
-            layers = _most_layers(need, everything, have - margin)
-            size = need.device_bytes(layers) if layers else 0
+            layers = _most_layers(need, everything, have - margin, count)
+            size = need.device_bytes(layers, count) if layers else 0
     weights = [rooms[device.name] if device in occupied else 0 for device in chosen]
-    explicit = wanted.num_gpu > 0 and len(occupied) > 1 and sum(weights) > 0
+    explicit = wanted.num_gpu > 0 and count > 1 and sum(weights) > 0
     return Placement(
         devices=chosen,
         num_gpu=wanted.num_gpu,
@@ -210,12 +212,12 @@ class _Free(Protocol):
     def __call__(self, group: Sequence[Device], /) -> int: ...
 
 
-def _most_layers(need: Need, everything: int, room: int) -> int:
+def _most_layers(need: Need, everything: int, room: int, devices: int) -> int:
     """The most layers that fit into ``room`` bytes, 0 if none does."""
     low, high = 0, everything
     while low < high:
         middle = (low + high + 1) // 2
-        if need.device_bytes(middle) <= room:
+        if need.device_bytes(middle, devices) <= room:
             low = middle
         else:
             high = middle - 1
@@ -241,7 +243,7 @@ def _reason(
         return f"all {everything} layers on {names}"
     if wanted.num_gpu > 0:
         return f"{layers} of {everything} layers on {names}: {wanted.why}"
-    whole = human_gib(need.device_bytes(everything))
+    whole = human_gib(need.device_bytes(everything, len(on)))
     shortage = f"all need {whole}, {human_gib(have)} are available"
     if layers == 0:
         return f"on the CPU: no layer fits on {names} ({shortage})"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ollamad.scheduler.failures import NO_RELIEF, Relief
 from ollamad.scheduler.sizing import LaunchPlan
 from ollamad.scheduler.spec import ModelSpec
 from ollamad.wire import FOREVER
@@ -30,13 +31,14 @@ class Condemned:
     reason: str
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class RunnerRecord:
     """A runner from the decision to start it until its process is gone.
 
     ``spec`` holds the options really in force. ``leases`` counts those who hold it, ``busy`` those
     of them who hold a slot. Times are nanoseconds, sizes bytes. ``idle_since`` counts from the end
-    of the last lease.
+    of the last lease. ``reserved``: of main memory; ``devices``: of each device, by its name.
+    ``served``: when it had served the first request, 0 before.
     """
 
     id: int
@@ -45,13 +47,20 @@ class RunnerRecord:
     keep_alive: int
     reserved: int
     started: int
-    is_retry: bool
+    relief: Relief
+    devices: dict[str, int] = field(default_factory=dict)
     state: State = State.LOADING
     ready: int = 0
     idle_since: int = 0
     leases: int = 0
     busy: int = 0
+    served: int = 0
     condemned: Condemned | None = None
+
+    @property
+    def mapped(self) -> int:
+        """Bytes of files that it has mapped."""
+        return 0 if self.plan.use_mmap is False else self.spec.shape.weight_bytes
 
     def expires_in(self, now: int) -> int:
         """Nanoseconds until it goes if nobody comes; FOREVER; at most 0 when it is on its way."""
@@ -68,7 +77,7 @@ class RunnerRecord:
 class WaitingRequest:
     """A request without a lease. Tickets rise in the order of arrival.
 
-    ``is_retry``: its load ran out of memory once and gets a second try with nothing else loaded.
+    ``relief``: what its next load is spared, because memory ran out.
     ``judged``: the last runner its options were compared with, and whether they fitted.
     """
 
@@ -77,7 +86,7 @@ class WaitingRequest:
     keep_alive: int | None
     slot: bool
     arrived: int
-    is_retry: bool = False
+    relief: Relief = NO_RELIEF
     judged: tuple[int, bool] = (0, False)
 
 

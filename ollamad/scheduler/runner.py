@@ -19,6 +19,9 @@ class Runner(Protocol):
     @property
     def exited(self) -> trio.Event: ...
     def memory(self) -> MemoryUse: ...
+    def termination_text(self) -> str:
+        """Why it has ended, for people; to be asked once it has."""
+
     async def check(self) -> None:
         """Return when it can take a request.
 

@@ -14,14 +14,18 @@ from typing import Generic
 import trio
 
 from ollamad.errors import LoadError, NotFound, OllamadError, RunnerUnfit, ShuttingDown, quoted
+from ollamad.log import fields
+from ollamad.scheduler import recovery
 from ollamad.scheduler.actions import Abort, Action, Grant, Measure, Reject, Start, Stop
 from ollamad.scheduler.core import Core
 from ollamad.scheduler.lease import Lease, LoadedModel
 from ollamad.scheduler.records import RunnerRecord
 from ollamad.scheduler.runner import R, ReadMemory, StartRunner
-from ollamad.scheduler.sizing import MemoryReading
+from ollamad.scheduler.sizes_file import SizesFile
+from ollamad.scheduler.sizing import LaunchPlan, MemoryReading
 from ollamad.scheduler.spec import ModelSpec
 from ollamad.scheduler.whereabouts import why_not_on_devices
+from ollamad.units import human_gib
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +34,27 @@ log = logging.getLogger(__name__)
 STOP_DEADLINE = 15.0
 #: Seconds that reading the machine's memory may take before a load goes on without knowing.
 MEASURE_DEADLINE = 10.0
+#: The same before a runner is stopped, which then goes on without knowing.
+LOOK_DEADLINE = 1.0
 
 
 class Scheduler(Generic[R]):
     """Hands out leases on runners, which it starts with ``start_runner`` and stops.
 
     ``run`` must be running for as long as leases are asked for; before and after, asking raises
-    ShuttingDown.
+    ShuttingDown. ``sizes``: where to keep what launches were seen to take.
     """
 
-    def __init__(self, core: Core, start_runner: StartRunner[R], read_memory: ReadMemory) -> None:
+    def __init__(
+        self,
+        core: Core,
+        start_runner: StartRunner[R],
+        read_memory: ReadMemory,
+        sizes: SizesFile | None = None,
+    ) -> None:
         self._core = core
+        self._sizes = sizes
+        self._kept = core.sizes
         self._start_runner = start_runner
         self._read_memory = read_memory
         self._nursery: trio.Nursery | None = None
@@ -153,8 +167,8 @@ class Scheduler(Generic[R]):
         del self._requests[ticket]
         self._perform(self._core.cancel(ticket, _now()))
 
-    def _release(self, ticket: int) -> None:
-        self._perform(self._core.release(ticket, _now()))
+    def _release(self, ticket: int, *, served: bool = False) -> None:
+        self._perform(self._core.release(ticket, _now(), served=served))
         if self._drained is not None and not self._core.leases:
             self._drained.set()
 
@@ -173,6 +187,7 @@ class Scheduler(Generic[R]):
                 case Measure():
                     self._tasks().start_soon(self._measure)
                 case Start():
+                    _log_start(action)
                     self._processes[action.runner_id] = process = _Process[R](action)
                     self._tasks().start_soon(self._live, process)
                 case Abort():
@@ -249,10 +264,16 @@ class Scheduler(Generic[R]):
         try:
             with process.loading:
                 process.runner, failure = await self._load(process.start)
-            if process.runner is not None:
-                size = process.runner.memory().total
-                self._perform(self._core.loaded(runner_id, size, _now()))
-                await process.until_over(process.runner)
+            if (runner := process.runner) is not None:
+                use = runner.memory()
+                self._perform(
+                    self._core.loaded(runner_id, use.total, _now(), devices=use.per_device)
+                )
+                self._keep_sizes()
+                await process.until_over(runner)
+                await self._end(process, runner)
+            elif failure is None or (isinstance(failure, LoadError) and failure.out_of_memory):
+                await self._until_load_is_back(process.start.plan)
         finally:
             if process.runner is not None and not process.runner.exited.is_set():
                 await self._stop(process.runner, process.start.spec.name)
@@ -262,6 +283,48 @@ class Scheduler(Generic[R]):
                 if failure is None
                 else self._core.load_failed(runner_id, failure, _now())
             )
+
+    async def _end(self, process: _Process[R], runner: R) -> None:
+        """Stop a runner unless it has ended by itself. Returns when its memory is back."""
+        names = recovery.discrete(process.start.plan.devices)
+        size = recovery.held_on(runner.memory().per_device, names)
+        died = runner.exited.is_set() and not process.stopping.is_set()
+        if died:
+            process.runner = None
+            error = runner.termination_text()
+            self._perform(self._core.died(process.start.runner_id, error, _now()))
+        before = None
+        if size and not self._core.draining:
+            with trio.move_on_after(LOOK_DEADLINE):
+                before = recovery.free_on(await self._reading(), names)
+        if not runner.exited.is_set():
+            await self._stop(runner, process.start.spec.name)
+        process.runner = None
+        if not self._core.draining:
+            limit = recovery.LIMIT_AFTER_DEATH if died else recovery.LIMIT
+            await recovery.until_back(self._reading, names, size, before, limit)
+
+    async def _until_load_is_back(self, plan: LaunchPlan) -> None:
+        """Return when the memory that a load took before it ended is free as it was before."""
+        names = recovery.discrete(plan.devices)
+        size = recovery.held_on(plan.on_device, names)
+        free = sum(device.free_memory for device in plan.devices if device.name in names)
+        if not self._core.draining:
+            limit = recovery.LIMIT_AFTER_DEATH
+            await recovery.until_back(self._reading, names, size, free - size, limit)
+
+    async def _reading(self) -> MemoryReading | None:
+        try:
+            return await self._read_memory()
+        except OSError as error:
+            log.warning("cannot read the machine's memory: %s", error)
+            return None
+
+    def _keep_sizes(self) -> None:
+        sizes = self._core.sizes
+        if self._sizes is not None and sizes != self._kept:
+            self._kept = sizes
+            self._tasks().start_soon(trio.to_thread.run_sync, self._sizes.write, dict(sizes))
 
     async def _load(self, start: Start) -> tuple[R | None, OllamadError | None]:
         name = start.spec.name
@@ -357,7 +420,7 @@ class LeaseRequest(Generic[R]):
         trace: TracebackType | None,
     ) -> None:
         # No await: nothing can come between the end of a request and the return of its lease.
-        self._scheduler._release(self._ticket)
+        self._scheduler._release(self._ticket, served=error is None)
 
 
 class _Process(Generic[R]):
@@ -388,3 +451,26 @@ class _Process(Generic[R]):
 def _now() -> int:
     """Nanoseconds of trio's clock."""
     return int(trio.current_time() * 1e9)
+
+
+def _log_start(start: Start) -> None:
+    """Say what is tried, with the figures that it was decided by."""
+    plan, relief = start.plan, start.relief
+    again = f" again {relief.how}" if relief.tries else ""
+    free = {device.name: human_gib(device.free_memory) for device in plan.devices}
+    log.log(
+        logging.WARNING if relief.tries else logging.INFO,
+        "loading %s%s: %s",
+        start.spec.name,
+        again,
+        plan.reason,
+        extra=fields(
+            num_ctx=plan.num_ctx,
+            parallel=plan.parallel,
+            num_batch=plan.num_batch,
+            predicted=human_gib(plan.predicted),
+            on_devices={name: human_gib(size) for name, size in plan.on_device.items()},
+            free=free,
+            available=human_gib(plan.available),
+        ),
+    )

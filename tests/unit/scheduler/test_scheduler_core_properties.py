@@ -1,7 +1,7 @@
 """Whatever the order of events: no lease is lost, nobody starves, no limit is passed, none leaks.
 
 Hypothesis makes up bytes; each test reads them as events for ``World``, which checks the rules
-after every single one.
+after every single one. ``scheduler_world`` lists them.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import random
 from collections.abc import Iterator
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from scheduler_world import SECOND, World, spec
+from scheduler_world import SECOND, World, card, spec
 
 from ollamad.errors import LoadError, ServerBusy
+from ollamad.hardware.device import Device
 from ollamad.scheduler.options import Auto
 from ollamad.scheduler.sizing import GIB, Limits
 from ollamad.scheduler.spec import ModelSpec
@@ -38,7 +40,20 @@ SPECS: list[ModelSpec] = [
     spec("d", gib=5),
     spec("e", gib=7),
     spec("f", gib=0.5, num_ctx=65536),
+    spec("g", gib=3, num_gpu=2, shape={"kv_heads": (0,) * 7}),
+    spec("h", gib=4, num_gpu=99, main_gpu=1, shape={"kv_heads": (0,) * 7}),
+    spec("i", gib=2, num_gpu=0),
+    spec("j", gib=9, shape={"kv_heads": (0,) * 31}),
 ]
+#: The machines' devices; the main memory is 6 GiB, or what the test says.
+MACHINES: dict[str, tuple[Device, ...]] = {
+    "none": (),
+    "one": (card(0, 8),),
+    "unequal": (card(0, 4), card(1, 12)),
+    "many": tuple(card(i, 6) for i in range(4)),
+    "unified": (card(0, 6, library="Metal", integrated=True),),
+    "mixed": (card(0, 6), card(0, 5, library="Vulkan", integrated=True), card(1, 5)),
+}
 KEEP_ALIVES = [None, None, 0, SECOND, 300 * SECOND, FOREVER]
 
 limits = st.builds(
@@ -48,7 +63,11 @@ limits = st.builds(
     parallel=st.sampled_from([1, 1, 2, 4]),
     keep_alive=st.sampled_from([0, 2 * SECOND, 300 * SECOND, FOREVER]),
     memory_guard=st.booleans(),
+    spread=st.booleans(),
+    gpu_overhead=st.sampled_from([0, GIB]),
+    require_gpu=st.sampled_from([False, False, True]),
 )
+machines = st.sampled_from(list(MACHINES.values()))
 
 #: Bytes that hypothesis can shrink, and long random ones for breadth.
 scripts = st.binary(min_size=60, max_size=600) | st.builds(
@@ -67,13 +86,20 @@ def step(world: World, choose: Iterator[int]) -> None:
         keep_alive = KEEP_ALIVES[next(choose) % len(KEEP_ALIVES)]
         world.ask(wanted, keep_alive, slot=pick % 5 != 0)
     elif kind < 16 and world.leases:
-        world.release(list(world.leases)[pick % len(world.leases)])
+        world.release(list(world.leases)[pick % len(world.leases)], served=pick % 3 != 0)
     elif kind < 18 and world.waiting:
         world.cancel(world.waiting[pick % len(world.waiting)])
     elif kind < 21 and world.measuring:
         world.measured()
     elif kind < 24 and world.loading:
-        world.load(world.loading[0], size=(pick % 4) * GIB)
+        loading = world.loading[0]
+        _, launch = world.alive[loading]
+        if pick % 3:
+            # It takes more or less there than was thought.
+            told = {name: size * (pick % 5 + 2) // 4 for name, size in launch.on_device.items()}
+            world.load(loading, size=launch.predicted, devices=told)
+        else:
+            world.load(loading, size=(pick % 4) * GIB)
     elif kind == 24 and world.loading:
         world.fail(world.loading[0], LoadError("no", out_of_memory=pick % 2 == 0))
     elif kind == 25 and world.aborted:
@@ -81,13 +107,17 @@ def step(world: World, choose: Iterator[int]) -> None:
     elif kind < 28 and world.stopping:
         world.stopped(world.stopping[pick % len(world.stopping)])
     elif kind == 28 and world.ready:
-        world.crash(world.ready[pick % len(world.ready)])
+        runner = world.ready[pick // 2 % len(world.ready)]
+        (world.crash if pick % 2 else world.die)(runner)
     elif kind == 29:
         world.expire(SPECS[pick % len(SPECS)].key)
     elif kind == 30 and world.leases and pick % 2:
         world.condemn(list(world.leases)[pick % len(world.leases)])
     elif kind == 30 and pick % 4 == 0:
         world.expire_all()
+    elif kind == 31 and world.cards and pick % 2:
+        other = world.cards[pick % len(world.cards)]
+        world.foreign[other.name] = other.total_memory * (pick % 7) // 6
     else:
         world.pass_time(pick * SECOND // 16)
 
@@ -102,10 +132,17 @@ def play(world: World, script: bytes) -> None:
 
 
 @PROFILE
-@given(limits=limits, script=scripts, swap=st.sampled_from([0, 2]))
-def test_all_rules_hold_and_everything_ends(limits: Limits, script: bytes, swap: int) -> None:
-    world = World(limits, total=6 * GIB, swap=swap * GIB)
+@given(limits=limits, script=scripts, swap=st.sampled_from([0, 2]), cards=machines)
+def test_all_rules_hold_and_everything_ends(
+    limits: Limits, script: bytes, swap: int, cards: tuple[Device, ...]
+) -> None:
+    world = World(limits, total=6 * GIB, swap=swap * GIB, cards=cards)
     play(world, script)
+    ends(world)
+
+
+def ends(world: World) -> None:
+    """All that is under way comes to its end, and nothing is left."""
     # With no more requests, everybody who waits is served or refused...
     world.settle(release=True)
     assert not world.waiting
@@ -120,9 +157,11 @@ def test_all_rules_hold_and_everything_ends(limits: Limits, script: bytes, swap:
 
 
 @PROFILE
-@given(limits=limits, script=scripts)
-def test_a_drain_at_any_moment_leaves_nothing(limits: Limits, script: bytes) -> None:
-    world = World(limits, total=6 * GIB)
+@given(limits=limits, script=scripts, cards=machines)
+def test_a_drain_at_any_moment_leaves_nothing(
+    limits: Limits, script: bytes, cards: tuple[Device, ...]
+) -> None:
+    world = World(limits, total=6 * GIB, cards=cards)
     play(world, script)
     world.drain()
     assert not world.waiting
@@ -133,14 +172,16 @@ def test_a_drain_at_any_moment_leaves_nothing(limits: Limits, script: bytes) -> 
 
 
 @settings(PROFILE, max_examples=100)
-@given(limits=limits, script=scripts, seed=st.integers(0, 2**32))
-def test_nobody_starves_in_a_flood(limits: Limits, script: bytes, seed: int) -> None:
+@given(limits=limits, script=scripts, seed=st.integers(0, 2**32), cards=machines)
+def test_nobody_starves_in_a_flood(
+    limits: Limits, script: bytes, seed: int, cards: tuple[Device, ...]
+) -> None:
     """From any state: a request that waits is answered in a bounded number of outcomes.
 
     Meanwhile requests that what is loaded could serve at once never stop, with every keep-alive,
     so that no runner would ever be idle if they all were let in.
     """
-    world = World(msgspec.structs.replace(limits, max_queue=80), total=6 * GIB)
+    world = World(msgspec.structs.replace(limits, max_queue=80), total=6 * GIB, cards=cards)
     play(world, script)
     choice = random.Random(seed)
     mine = world.ask(choice.choice(SPECS))
@@ -173,3 +214,32 @@ def test_every_client_of_a_rush_gets_an_answer(queue: int, clients: int, paralle
     busy = [t for t in tickets if isinstance(world.errors.get(t), ServerBusy)]
     assert len(busy) == max(0, clients - queue - 1)
     assert len(busy) + len(world.grants) == clients
+
+
+#: Together more than 200,000 events, whatever the scripts happen to hold.
+EVENTS_A_MACHINE = 35_000
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_many_events(machine: str) -> None:
+    """Long lives: what builds up slowly, what comes together once in ten thousand times."""
+    choice = random.Random(machine)
+    events = deaths = 0
+    while events < EVENTS_A_MACHINE:
+        limits = Limits(
+            max_queue=choice.choice([2, 5, 20]),
+            max_loaded=choice.choice([0, 1, 2, 5]),
+            parallel=choice.choice([1, 2, 4]),
+            keep_alive=choice.choice([0, 2 * SECOND, 300 * SECOND, FOREVER]),
+            spread=choice.random() < 0.3,
+            require_gpu=choice.random() < 0.2,
+        )
+        total = choice.choice([6, 16]) * GIB
+        world = World(
+            limits, total=total, swap=choice.choice([0, 2 * GIB]), cards=MACHINES[machine]
+        )
+        play(world, choice.randbytes(10_000))
+        ends(world)
+        events += world.events
+        deaths += sum(died.until > 0 for died in world.deaths.values())
+    assert deaths, "no model was ever left alone"

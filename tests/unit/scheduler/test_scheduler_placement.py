@@ -21,7 +21,7 @@ class Simple(msgspec.Struct, frozen=True):
     total: int
     layers: int = 9
 
-    def device_bytes(self, gpu_layers: int) -> int:
+    def device_bytes(self, gpu_layers: int, devices: int = 1) -> int:
         return self.total * gpu_layers // (self.layers + 1)
 
     def host_bytes(self, gpu_layers: int) -> int:

@@ -58,6 +58,9 @@ class MadeUpRunner:
         await trio.sleep(self.world.stop_seconds)
         self.exit()
 
+    def termination_text(self) -> str:
+        return "llama-server process has terminated: signal: killed"
+
     def exit(self) -> None:
         if not self.exited.is_set():
             self.exited.set()
