@@ -32,7 +32,7 @@ from ollamad.registry.service import Registry
 from ollamad.runners import probe
 from ollamad.runners.devices import machine_of
 from ollamad.runners.environment import child_environment
-from ollamad.runners.flash import cache_type, flash_attention
+from ollamad.runners.flash import cache_type
 from ollamad.runners.kinds import Found, RunnerKind
 from ollamad.runners.process import Runner
 from ollamad.runners.rundir import RunDirectory
@@ -40,6 +40,7 @@ from ollamad.scheduler.core import Core
 from ollamad.scheduler.options import Defaults, context_tier
 from ollamad.scheduler.shell import Scheduler
 from ollamad.scheduler.sizing import Limits, MemoryReading
+from ollamad.scheduler.tuning import flash_attention
 from ollamad.settings import Settings
 from ollamad.store.name_locks import NameLocks
 from ollamad.store.store import Store
@@ -104,7 +105,7 @@ async def running_services(
 
 def limits(settings: Settings, hardware: Hardware) -> Limits:
     """The scheduler's part of the settings, without a cache type that would fail every load."""
-    # No device is discovered yet that could lack flash attention.
+    # Whether the devices have flash attention is seen when a model is placed on them.
     flash = flash_attention(settings.flash_attention, ())
     kv_cache_type, warning = cache_type(settings.kv_cache_type, flash)
     if warning:

@@ -28,7 +28,7 @@ from ollamad.hardware.device import Device
 from ollamad.hardware.visible import conflicts, runner_environment
 from ollamad.log import fields
 from ollamad.runners.command import Launch
-from ollamad.runners.flash import driver_warning
+from ollamad.runners.flash import cache_type, driver_warning
 from ollamad.runners.kinds import Found
 from ollamad.runners.offload import (
     backend_directories,
@@ -264,11 +264,9 @@ class Launcher:
         log.info(
             "loading model", extra=fields(model=spec.name, predicted=predicted, where=plan.reason)
         )
-        if plan.devices and self._kv_cache_type and not plan.kv_cache_type:
-            log.warning(
-                "OLLAMA_KV_CACHE_TYPE needs flash attention and is not used",
-                extra=fields(model=spec.name, type=self._kv_cache_type),
-            )
+        _, warning = cache_type(self._kv_cache_type, plan.flash_attention)
+        if plan.devices and warning:
+            log.warning(warning, extra=fields(model=spec.name))
         if plan.flash_attention == "auto" and (warning := driver_warning(plan.devices)):
             log.warning(warning)
         for name in conflicts(plan.devices):

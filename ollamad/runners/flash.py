@@ -1,4 +1,4 @@
-"""Flash attention and the cache's type: two settings that depend on each other.
+"""Flash attention and the cache's type: what to warn of, for the two depend on each other.
 
 Pure. Spec: runners-and-scheduling 2.4.
 """
@@ -6,22 +6,12 @@ Pure. Spec: runners-and-scheduling 2.4.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from ollamad.hardware.device import Device
 from ollamad.runners.embedded import CACHE_TYPES
 
-Flash = Literal["on", "off", "auto"]
-
 #: Types of the cache that need no flash attention.
 _PLAIN_TYPES = frozenset({"f32", "f16", "bf16"})
-
-
-def flash_attention(setting: bool | None, devices: Sequence[Device]) -> Flash:
-    """The value of ``--flash-attn``. ``setting`` is None when the variable is not set."""
-    if setting is not None:
-        return "on" if setting else "off"
-    return "auto" if all(device.flash_attention for device in devices) else "off"
 
 
 def driver_warning(devices: Sequence[Device]) -> str:
@@ -32,8 +22,10 @@ def driver_warning(devices: Sequence[Device]) -> str:
     return "CUDA driver version unavailable; allowing flash attention based on compute capability"
 
 
-def cache_type(setting: str, flash: Flash) -> tuple[str, str]:
+def cache_type(setting: str, flash: str) -> tuple[str, str]:
     """The cache's type for ``OLLAMA_KV_CACHE_TYPE`` and a warning, either ``""`` for none.
+
+    ``flash``: the value of ``--flash-attn``.
 
     A type that llama.cpp does not know, or that it cannot use without flash attention, would fail
     every load with a text that does not name the setting.

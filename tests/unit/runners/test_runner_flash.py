@@ -3,33 +3,11 @@
 import pytest
 
 from ollamad.hardware.device import Device
-from ollamad.runners.flash import Flash, cache_type, driver_warning, flash_attention
+from ollamad.runners.flash import cache_type, driver_warning
 
 
 def gpu(library: str, major: int = 0, minor: int = 0, driver: int = 0) -> Device:
     return Device(id="0", library=library, name="x", compute=(major, minor), driver=(driver, 0))
-
-
-@pytest.mark.parametrize(
-    ("setting", "devices", "expected"),
-    [
-        (True, [gpu("other")], "on"),
-        (False, [], "off"),
-        (None, [], "auto"),
-        (None, [gpu("Metal"), gpu("ROCm"), gpu("Vulkan"), gpu("cpu")], "auto"),
-        (None, [gpu("CUDA", 8, 9, 12)], "auto"),
-        (None, [gpu("CUDA", 8, 9, 0)], "auto"),
-        (None, [gpu("CUDA", 8, 9, 6)], "off"),
-        (None, [gpu("CUDA", 7, 2, 12)], "off"),
-        (None, [gpu("CUDA", 5, 2, 12)], "off"),
-        (None, [gpu("CUDA", 0, 0, 12)], "off"),
-        (None, [gpu("CUDA", -1, 0, 12)], "off"),
-        (None, [gpu("CUDA", 8, 9, 12), gpu("CUDA", 5, 2, 12)], "off"),
-        (None, [gpu("something")], "off"),
-    ],
-)
-def test_flash_attention(setting: bool | None, devices: list[Device], expected: Flash) -> None:
-    assert flash_attention(setting, devices) == expected
 
 
 @pytest.mark.parametrize(
@@ -57,7 +35,7 @@ def test_an_unknown_driver_is_told(devices: list[Device], warns: bool) -> None:
         (" foo ", "auto", "", True),
     ],
 )
-def test_cache_types(setting: str, flash: Flash, expected: str, warns: bool) -> None:
+def test_cache_types(setting: str, flash: str, expected: str, warns: bool) -> None:
     chosen, warning = cache_type(setting, flash)
     assert chosen == expected
     assert bool(warning) is warns
