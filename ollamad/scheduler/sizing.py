@@ -89,7 +89,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     ``devices``: those that the runner gets to see; ``num_gpu``, ``main_gpu`` and ``tensor_split``
     as in ``placement.Placement``, and so are ``on_devices`` (its ``predicted``), ``layers``,
-    ``all_layers``, ``reason`` and ``placed`` (its ``fits``).
+    ``all_layers``, ``reason``, ``placed`` (its ``fits``), ``wanted_on_devices`` and
+    ``room_on_devices`` (its ``wanted`` and ``available``).
 
     ``predicted``: bytes without the prompt cache, those on devices included; ``reserved``: what is
     set aside in main memory for this runner, the prompt cache included.
@@ -115,6 +116,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     layers: int = 0
     all_layers: int = 0
     placed: bool = True
+    wanted_on_devices: int = 0
+    room_on_devices: int = 0
     reason: str = ""
     predicted: int
     reserved: int
@@ -273,6 +276,8 @@ def plan(
         layers=placement.layers,
         all_layers=placement.all_layers,
         placed=placement.fits,
+        wanted_on_devices=placement.wanted,
+        room_on_devices=placement.available,
         reason=placement.reason,
         predicted=chosen.predicted,
         reserved=max(0, pinned) + cache_mib * MIB,
@@ -291,7 +296,7 @@ def too_large(refused: LaunchPlan) -> OllamadError:
 
 def no_gpu(refused: LaunchPlan) -> LoadError:
     """The error for a model that would run on the CPU although the user wants none there."""
-    return LoadError(f"OLLAMA_REQUIRE_GPU is set and the model would run {refused.reason}")
+    return LoadError(f"OLLAMAD_REQUIRE_GPU is set and the model would run {refused.reason}")
 
 
 class _Candidate(msgspec.Struct, frozen=True, kw_only=True):

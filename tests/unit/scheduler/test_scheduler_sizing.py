@@ -277,7 +277,7 @@ def test_the_cpu_when_nobody_wants_it() -> None:
     refused = planned(spec(), MemoryReading(total=GIB * 64, no_gpu="no driver"), require_gpu=True)
     assert refused.verdict is Verdict.NO_GPU
     assert no_gpu(refused).message == (
-        "OLLAMA_REQUIRE_GPU is set and the model would run on the CPU: no driver"
+        "OLLAMAD_REQUIRE_GPU is set and the model would run on the CPU: no driver"
     )
     assert planned(spec(), with_cards(card(free=1)), require_gpu=True).verdict is Verdict.NO_GPU
     assert planned(spec(), with_cards(card(free=3)), require_gpu=True).verdict is Verdict.FITS
