@@ -145,7 +145,8 @@ async def test_other_libraries_need_no_proof() -> None:
 async def test_a_device_that_cannot_be_used_alone_is_dropped() -> None:
     def answer(variables: Mapping[str, str]) -> Answer | None:
         if variables.get("CUDA_VISIBLE_DEVICES") == "0":
-            return Answer(error="signal 6")
+            # It died behind its list.
+            return Answer(output=f"  {rows[0]}\n", error="signal 6")
         if variables.get("CUDA_VISIBLE_DEVICES") == "1":
             return Answer(output="Available devices:\n", messages="CUDA error: out of memory\n")
         return None
