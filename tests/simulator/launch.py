@@ -20,6 +20,12 @@ class Launched:
     held: Held
     share: float
 
+    @property
+    def told(self) -> Held:
+        """What the runner says that it holds: it knows nothing of the driver's part."""
+        devices = {name: size - DEVICE_CONTEXT for name, size in self.held.devices.items()}
+        return Held(self.held.host, devices)
+
 
 def reading(ledger: Ledger, now: int) -> MemoryReading:
     """What the scheduler gets to see."""
@@ -76,7 +82,7 @@ def launched(model: Model, plan: LaunchPlan, ledger: Ledger, now: int) -> Launch
 
 def _parts(plan: LaunchPlan, free: dict[str, int]) -> list[int]:
     """How layers are divided when somebody says how many: as told, else by what is free."""
-    told = getattr(plan, "tensor_split", ())
+    told = plan.tensor_split
     return list(told) if len(told) == len(free) and any(told) else list(free.values())
 
 

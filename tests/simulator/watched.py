@@ -96,6 +96,11 @@ class WatchedCore(Core):
             "load_failed", super().load_failed(runner_id, error, now, **more)
         )
 
+    def died(self, runner_id: int, error: str, now: int, **more: Any) -> list[Action]:
+        self._books.ready.discard(runner_id)
+        self._books.ending.add(runner_id)
+        return self._books_checked("died", super().died(runner_id, error, now, **more))
+
     def gone(self, runner_id: int, now: int, **more: Any) -> list[Action]:
         self._books_end(runner_id)
         return self._books_checked("gone", super().gone(runner_id, now, **more))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ollamad.errors import LoadError, ServerBusy
+from ollamad.scheduler import recovery
 from ollamad.scheduler.actions import Abort, Action, Grant, Measure, Reject, Start, Stop
 from ollamad.scheduler.sizing import Limits, MemoryReading
 from simulator.launch import Launched, launched, reading, token_time
@@ -229,7 +230,7 @@ class Simulation:
             runner.requests.discard(ticket)
             self.report.worked(runner.what, request.granted, self.now)
         self._over(ticket, outcome)
-        self._perform(self.core.release(ticket, self.now))
+        self._perform(self.core.release(ticket, self.now, served=outcome == "served"))
 
     # --- runners ----------------------------------------------------------------------------------
 
@@ -273,20 +274,22 @@ class Simulation:
         if runner.state != "loading" or runner.what is None:
             return
         runner.state = "ready"
-        held = runner.what.held
-        self._perform(self.core.loaded(runner.start.runner_id, held.total, self.now))
+        told = runner.what.told
+        self._perform(
+            self.core.loaded(runner.start.runner_id, told.total, self.now, devices=told.devices)
+        )
 
     def _crash(self, runner_id: int) -> None:
         runner = self._runners.get(runner_id)
         if runner is None or runner.state != "ready":
             return
         runner.state = "dead"
-        self._free(runner_id)
         self.report.crashes += 1
-        self._perform(self.core.gone(runner_id, self.now))
+        self._perform(self.core.died(runner_id, "it had enough", self.now))
         for ticket in sorted(runner.requests):
             self._over(ticket, "failed", LoadError("the runner died"))
-            self._perform(self.core.release(ticket, self.now))
+            self._perform(self.core.release(ticket, self.now, served=False))
+        self._end(runner_id, 0, recovery.LIMIT_AFTER_DEATH)
 
     def _stop(self, stop: Stop) -> None:
         runner = self._runners[stop.runner_id]
@@ -296,12 +299,27 @@ class Simulation:
         )
         self._end(stop.runner_id, 200 * _MS)
 
-    def _end(self, runner_id: int, after: int) -> None:
+    def _end(self, runner_id: int, after: int, limit: float = recovery.LIMIT) -> None:
+        """As the scheduler's shell does: end the process, wait for its memory, say so."""
         runner = self._runners[runner_id]
         runner.state = "ending"
+        names = recovery.discrete(runner.start.plan.devices)
+        told = {} if runner.what is None else runner.what.told.devices
+        size = recovery.held_on(told, names)
+        before = recovery.free_on(reading(self.ledger, self.now), names) or 0
 
         def ended() -> None:
-            self._free(runner_id)
+            self.ledger.give_back(runner_id, self.now)
+            self._look()
+            gives_up = self.now + int(limit * SECOND)
+            look(gives_up)
+
+        def look(gives_up: int) -> None:
+            free = recovery.free_on(reading(self.ledger, self.now), names) or 0
+            if size and free - before <= recovery.SHARE * size and self.now < gives_up:
+                self._after(int(recovery.STEP * SECOND), lambda: look(gives_up))
+                return
+            del self._runners[runner_id]
             self._perform(self.core.gone(runner_id, self.now))
 
         self._after(after, ended)
