@@ -27,6 +27,7 @@ from ollamad.gguf.facts import Facts
 from ollamad.gotemplate.errors import TemplateSyntaxError
 from ollamad.modelfile.format import DEFAULT_TEMPLATE
 from ollamad.models.capabilities import capabilities
+from ollamad.models.shape import shape_of
 from ollamad.models.template_choice import Choice, choose
 from ollamad.models.weights import read_or_complain, read_weights
 from ollamad.prompting.template import Template, parse_template
@@ -201,7 +202,7 @@ class KnownModel:
         facts = self.facts
         if facts is None:
             raise model_not_found_try_pulling(self.short_name)
-        shape = _shape(facts)
+        shape = shape_of(facts)
         projector_bytes = sum(projector.size for projector in self.projectors)
         if not projector_bytes and facts.has_inline_projector:
             projector_bytes = facts.inline_projector_bytes
@@ -210,7 +211,7 @@ class KnownModel:
             projector_bytes=projector_bytes,
             adapter_bytes=self.adapter_bytes,
             draft_bytes=self.draft_bytes,
-            draft=None if self.draft is None else _shape(self.draft),
+            draft=None if self.draft is None else shape_of(self.draft),
         )
 
 
@@ -375,35 +376,6 @@ def known(model: Model, *, go_template: bool | None = None) -> KnownModel:
         damage=weights.damage,
         incomplete=weights.incomplete,
         weight_paths=weights.paths,
-    )
-
-
-def _shape(facts: Facts) -> ModelShape:
-    return ModelShape(
-        arch=facts.arch,
-        weight_bytes=facts.size,
-        layer_bytes=facts.layer_bytes,
-        other_bytes=facts.other_bytes,
-        input_bytes=facts.input_bytes,
-        tied_bytes=0 if facts.has_output else facts.embedding_bytes,
-        largest_bytes=facts.largest_bytes,
-        draft_layers=facts.nextn_predict_layers,
-        train_context=facts.train_context,
-        heads=max(facts.head_counts, default=0),
-        width=facts.embedding_length,
-        vocab=facts.vocab_size,
-        kv_heads=facts.kv_head_counts,
-        key_length=facts.key_length,
-        value_length=facts.value_length,
-        latent=facts.latent,
-        index_length=facts.index_length,
-        sliding_window=facts.sliding_window,
-        windowed=facts.windowed,
-        window_key_length=facts.window_key_length,
-        window_value_length=facts.window_value_length,
-        states=facts.states,
-        activation=facts.activation,
-        attention_activation=facts.attention_activation,
     )
 
 

@@ -145,30 +145,33 @@ def footprint(
     sequences = max(slots, sequences)
     context = _padded(slot_context)
     batch = num_batch if num_batch > 0 else DEFAULT_BATCH
-    batch = min(batch, context * slots)
-    blocks, ends = _weights(shape, with_draft=draft_tokens > 0)
+    batch = min(batch, max(1, slot_context) * slots)
+    drafts = draft_tokens if shape.draft_bytes or shape.draft_layers else 0
+    blocks, ends = _weights(shape, with_draft=drafts > 0)
     # A shared cache holds the windows of all that share it.
     window = shape.sliding_window * (sequences if slots < sequences else 1) + batch
     window = _padded(min(context, window)) if shape.sliding_window else context
     element = _KV_ELEMENT.get(kv_cache_type.lower(), 2.0)
-    compute, masks = _compute(shape, context, window, batch, sequences, flash, embedding)
+    # All that was proposed is answered at once, and states are kept to go back to.
+    answers = batch if embedding else sequences * (1 + drafts)
+    compute, masks = _compute(shape, context, window, batch, sequences, answers, flash)
     if compute and shape.latent and not flash:
         compute += shape.value_length * context * slots * 2  # values, turned round
-    caches = _caches(shape, len(blocks), context, window, element, slots, sequences)
-    draft = shape.draft_bytes
-    if draft_tokens > 0:
-        if shape.draft is not None:
-            draft = footprint(
-                shape.draft,
-                slots=slots,
-                slot_context=slot_context,
-                sequences=sequences,
-                kv_cache_type=kv_cache_type,
-                num_batch=num_batch,
-                flash=flash,
-            ).total
-        elif shape.draft_layers > 0:
-            draft += shape.draft_layers * max(caches) + compute
+    states = sequences * (1 + drafts)
+    caches = _caches(shape, len(blocks), context, window, element, slots, states)
+    draft = shape.draft_bytes if drafts > 0 else 0
+    if drafts > 0 and shape.draft is not None:
+        # Its cache is of the usual type whatever that of the model is.
+        draft = footprint(
+            shape.draft,
+            slots=slots,
+            slot_context=slot_context,
+            sequences=sequences,
+            num_batch=num_batch,
+            flash=flash,
+        ).total
+    elif drafts > 0 and shape.draft_layers > 0:
+        draft += shape.draft_layers * max(caches, default=0) + compute
     return Footprint(
         block_weights=blocks,
         block_caches=caches,
@@ -207,26 +210,26 @@ def _caches(
     window: int,
     element: float,
     slots: int,
-    sequences: int,
+    states: int,
 ) -> tuple[int, ...]:
+    """Bytes that each block keeps; ``states``: how many of a recurrent one."""
     kinds: dict[tuple[int, bool, int], int] = {}
-    heads, windowed, states = shape.kv_heads, shape.windowed, shape.states
+    heads, windowed, lengths = shape.kv_heads, shape.windowed, shape.states
     out = []
     for layer in range(count):
         key = (
             heads[layer] if layer < len(heads) else 0,
             windowed[layer] if layer < len(windowed) else False,
-            states[layer] if layer < len(states) else 0,
+            lengths[layer] if layer < len(lengths) else 0,
         )
         size = kinds.get(key)
         if size is None:
-            number, narrow, state = key
-            lengths = shape.row(narrow)
+            count_of_heads, narrow, length = key
+            row = count_of_heads * shape.row(narrow)
+            if count_of_heads:
+                row += shape.index_length
             tokens = (window if narrow else context) * slots
-            cached = int(
-                tokens * (number * lengths + (shape.index_length if number else 0)) * element
-            )
-            size = kinds[key] = cached + state * sequences * _FLOAT
+            size = kinds[key] = int(tokens * row * element) + length * states * _FLOAT
         out.append(size)
     return tuple(out)
 
@@ -237,10 +240,10 @@ def _compute(
     window: int,
     batch: int,
     sequences: int,
+    answers: int,
     flash: bool,
-    embedding: bool,
 ) -> tuple[int, int]:
-    """Bytes of the graph's buffer, and of the masks in it."""
+    """Bytes of the graph's buffer, and of the masks in it. ``answers``: rows of logits."""
     if not shape.activation:
         return 0, 0
     tokens = -(-batch // sequences) * sequences
@@ -257,9 +260,7 @@ def _compute(
     if not flash:
         floats = max(floats, tokens * (shape.attention_activation + shape.heads * most))
     if keeps or any(shape.states):  # others have no vocabulary to answer with
-        answers = tokens if embedding else sequences
-        rows = answers * shape.vocab + (5 * tokens * shape.width if embedding else 0)
-        floats = max(floats, rows)
+        floats = max(floats, answers * shape.vocab + 5 * min(answers, tokens) * shape.width)
     floats += max(shape.states, default=0) * sequences
     return masks + floats * _FLOAT, masks
 
