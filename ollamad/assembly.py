@@ -39,6 +39,7 @@ from ollamad.runners.rundir import RunDirectory
 from ollamad.scheduler.core import Core
 from ollamad.scheduler.options import Defaults, context_tier
 from ollamad.scheduler.shell import Scheduler
+from ollamad.scheduler.sizes_file import SizesFile
 from ollamad.scheduler.sizing import Limits, MemoryReading
 from ollamad.scheduler.tuning import flash_attention
 from ollamad.settings import Settings
@@ -68,9 +69,10 @@ async def running_services(
         trio.open_nursery() as supervised,
     ):
         launcher = Launcher(runners, rundir, settings, kinds=kinds, derived=store.derived)
-        core = Core(limits(settings, nothing_yet))
+        sizes = SizesFile(settings.cache / "launch-sizes.json")
+        core = Core(limits(settings, nothing_yet), await trio.to_thread.run_sync(sizes.read))
         machine = machine_of(settings, kinds, os.environ, found=lambda found: use(found))
-        scheduler: Scheduler[Runner] = Scheduler(core, launcher, partial(_reading, machine))
+        scheduler: Scheduler[Runner] = Scheduler(core, launcher, partial(_reading, machine), sizes)
         await supervised.start(scheduler.run)
         supervised.start_soon(log_runner, kinds)
         supervised.start_soon(http.sweep)
