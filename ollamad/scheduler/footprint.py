@@ -148,8 +148,9 @@ def footprint(
     batch = min(batch, max(1, slot_context) * slots)
     drafts = draft_tokens if shape.draft_bytes or shape.draft_layers else 0
     blocks, ends = _weights(shape, with_draft=drafts > 0)
+    inputs = min(shape.input_bytes, ends)
     # A shared cache holds the windows of all that share it.
-    window = shape.sliding_window * (sequences if slots < sequences else 1) + batch
+    window = shape.sliding_window * (sequences if slots == 1 else 1) + batch
     window = _padded(min(context, window)) if shape.sliding_window else context
     element = _KV_ELEMENT.get(kv_cache_type.lower(), 2.0)
     # All that was proposed is answered at once, and states are kept to go back to.
@@ -175,8 +176,8 @@ def footprint(
     return Footprint(
         block_weights=blocks,
         block_caches=caches,
-        inputs=shape.input_bytes,
-        output=ends - shape.input_bytes,
+        inputs=inputs,
+        output=ends - inputs,
         tied=shape.tied_bytes,
         compute=compute,
         graph_inputs=masks + 2 * batch * shape.width * _FLOAT if compute else 0,
