@@ -98,7 +98,7 @@ async def running_services(
         def use(hardware: Hardware) -> None:
             services.defaults = defaults(settings, hardware)
             core.limits = replace(core.limits, device_count=len(hardware.devices))
-            _log_hardware(hardware, services.defaults.tier)
+            log_hardware(hardware, services.defaults.tier)
 
         supervised.start_soon(_look_for_devices, machine)
         yield services
@@ -136,7 +136,8 @@ def defaults(settings: Settings, hardware: Hardware) -> Defaults:
     )
 
 
-def _log_hardware(hardware: Hardware, default_num_ctx: int) -> None:
+def log_hardware(hardware: Hardware, default_num_ctx: int) -> None:
+    """The lines of 1.13, and why GPUs are not used."""
     for line in log_fields(hardware):
         logger.info("inference compute", extra=fields(**line))
     for note in hardware.notes:

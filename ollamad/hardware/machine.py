@@ -36,7 +36,7 @@ LISTING_LIMIT = 90.0 if sys.platform == "win32" else 30.0
 #: Seconds for a word about what it was built for, which touches no device.
 _INFO_LIMIT = 5.0
 #: Seconds that each of the makers' libraries has, and that it has when there is a device of its.
-_SURVEY_LIMIT, _LONG_SURVEY_LIMIT = 1.0, 5.0
+_SURVEY_LIMIT, _LONG_SURVEY_LIMIT = 1.0, 3.0
 #: Seconds that fresh memory figures may take.
 _REFRESH_LIMIT = 1.0
 #: Seconds that a reading waits for the first discovery: whoever can wait longer did so before.

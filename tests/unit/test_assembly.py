@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from ollamad.assembly import defaults, limits, log_runner
+from ollamad.assembly import defaults, limits, log_hardware, log_runner
 from ollamad.hardware.device import Device
 from ollamad.hardware.discovery import Hardware
 from ollamad.hardware.memory import SystemMemory
+from ollamad.hardware.vendor import Note
 from ollamad.log import TextFormatter
 from ollamad.runners.kinds import Found, RunnerKind
 from ollamad.settings import FOREVER, Settings
@@ -37,13 +38,14 @@ def test_limits() -> None:
             OLLAMA_KEEP_ALIVE="-1",
             OLLAMA_FLASH_ATTENTION="1",
             OLLAMA_KV_CACHE_TYPE="q8_0",
+            OLLAMAD_REQUIRE_GPU="1",
         ),
         gpus(8, 8),
     )
     assert (found.max_queue, found.max_loaded, found.parallel) == (7, 2, 4)
     assert found.keep_alive == FOREVER
     assert (found.flash_attention, found.kv_cache_type) == (True, "q8_0")
-    assert found.device_count == 2
+    assert (found.device_count, found.require_gpu) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -112,3 +114,19 @@ async def test_the_log_tells_the_runners_version(
 async def test_the_log_tells_when_there_is_no_runner(caplog: pytest.LogCaptureFixture) -> None:
     await log_runner(Found((), ("/nowhere/llama-server",)))
     assert "llama-server binary not found (checked: /nowhere/llama-server)" in caplog.text
+
+
+def test_notes_about_gpus_are_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    notes = (Note("warning", "a card is idle", "do this"), Note("info", "another one too"))
+    with caplog.at_level("INFO"):
+        log_hardware(Hardware(SystemMemory(), (), notes), 4096)
+    lines = [TextFormatter().format(record) for record in caplog.records]
+    assert [line.partition("msg=")[2] for line in lines[1:3]] == [
+        '"a card is idle" hint="do this"',
+        '"another one too"',
+    ]
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING", "INFO", "INFO"]
+    assert "library=cpu" in lines[0]
+    assert lines[3].endswith(
+        'msg="vram-based default context" total_vram="0 B" default_num_ctx=4096'
+    )

@@ -233,7 +233,7 @@ async def test_a_driver_that_wakes_up_gets_more_time() -> None:
     slow = Survey(notes=(Note("warning", "NVML does not answer within 1 s"),))
     makers = FakeMakers(slow, Survey((T4,)))
     hardware = await machine(FakeRunner(CUDA0), makers).discover()
-    assert makers.limits == [1.0, 5.0]
+    assert makers.limits == [1.0, 3.0]
     assert hardware.devices[0].uuid == "GPU-a"
     assert hardware.notes == ()
 
