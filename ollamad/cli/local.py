@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ollamad.cli.commands import Invocation
-from ollamad.cli.devices import Found
+
+if TYPE_CHECKING:  # the daemon's start waits for what is imported here
+    from collections.abc import Mapping
+
+    from ollamad.cli.devices import Found
 
 
 def serve(invocation: Invocation) -> int:
@@ -30,6 +34,7 @@ def devices_here(environ: Mapping[str, str]) -> Found:
     """What a server started in this environment would find. Seconds at worst."""
     import trio  # noqa: PLC0415 - a third of a second, which only this needs
 
+    from ollamad.cli.devices import Found  # noqa: PLC0415
     from ollamad.hardware.report import device_status, note_status  # noqa: PLC0415
     from ollamad.runners.devices import machine_of  # noqa: PLC0415
     from ollamad.runners.kinds import find  # noqa: PLC0415
