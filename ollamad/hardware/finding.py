@@ -66,6 +66,8 @@ class Pass(msgspec.Struct, frozen=True, kw_only=True):
     devices: tuple[Listed, ...] = ()
     #: What the CUDA backend was compiled for; empty when unknown.
     architectures: frozenset[str] = frozenset()
+    #: Variables without which there was no list: every runner on these devices needs them (2.15).
+    env: tuple[tuple[str, str], ...] = ()
     #: Why there is no list, ``""`` when there is one.
     error: str = ""
 

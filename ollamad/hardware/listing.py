@@ -29,6 +29,16 @@ _GFX = re.compile(r", (gfx[0-9a-f]{3,6})(?=[\s:(]|$)")
 _VULKAN = re.compile(r"\bggml_vulkan: (\d{1,3}) = .*\| uma: ([01]) \|")
 _ARCHITECTURES = re.compile(r"\bCUDA : ARCHS = ([0-9,]+)")
 
+_METAL_FAILURES = (
+    "failed to initialize ggml backend device: metal",
+    "failed to initialize metal backend",
+    "failed to initialize the metal library",
+    "failed to allocate context",
+    "unable to create llama context",
+    "signal arrived during cgo execution",
+    "input types must match cooperative tensor types",
+)
+
 #: Library by the letters that a device's name begins with.
 _PREFIXES = {
     "cuda": "CUDA",
@@ -120,6 +130,12 @@ def library_of(name: str, description: str) -> str:
         if not words.isdisjoint(marks):
             return library
     return description
+
+
+def metal_failed(messages: str) -> bool:
+    """Whether Metal did not start in a way that its tensor units may be the reason of (2.15)."""
+    text = messages.lower()
+    return any(mark in text for mark in _METAL_FAILURES)
 
 
 def last_complaint(messages: str) -> str:

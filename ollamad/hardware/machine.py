@@ -23,7 +23,12 @@ from ollamad.hardware.device import Device
 from ollamad.hardware.discovery import Hardware
 from ollamad.hardware.files import gpus_on_bus
 from ollamad.hardware.finding import Answer, Backend, Candidate, Outcome, Pass, Rules, RunnerFacts
-from ollamad.hardware.listing import last_complaint, parse_architectures, parse_listing
+from ollamad.hardware.listing import (
+    last_complaint,
+    metal_failed,
+    parse_architectures,
+    parse_listing,
+)
 from ollamad.hardware.memory import SystemMemory, system_memory
 from ollamad.hardware.sources import sources
 from ollamad.hardware.vendor import Note, Survey, VendorDevice
@@ -48,6 +53,8 @@ AGAIN_AFTER = 30.0
 _BUS_VENDORS = {"CUDA": "0x10de", "ROCm": "0x1002"}
 
 
+#: What Metal may start with when it does not start otherwise (2.15).
+_WITHOUT_TENSORS = (("GGML_METAL_TENSOR_DISABLE", "1"),)
 _STILL_LOOKING = Note("info", "GPUs are still being looked for", "ask again in a while")
 
 
@@ -240,6 +247,14 @@ class Machine:
             self._rules.environ, rocm=backend.rocm_only, platform=self._rules.platform
         )
         answer = await self._lister.devices(backend, variables, LISTING_LIMIT)
+        workaround: tuple[tuple[str, str], ...] = ()
+        said = f"{answer.error}\n{answer.output}\n{answer.messages}"
+        if self._rules.platform == "darwin" and metal_failed(said):
+            again = await self._lister.devices(
+                backend, variables | dict(_WITHOUT_TENSORS), LISTING_LIMIT
+            )
+            if not again.error and parse_listing(again.output):
+                answer, workaround = again, _WITHOUT_TENSORS
         if answer.error:
             complaint = last_complaint(answer.messages)
             error = f"{answer.error} ({complaint})" if complaint else answer.error
@@ -249,7 +264,7 @@ class Machine:
         if any(device.library == "CUDA" for device in devices):
             info = await self._lister.system_info(backend, variables, _INFO_LIMIT)
             architectures = parse_architectures(info.output + "\n" + info.messages)
-        return Pass(backend=backend, devices=devices, architectures=architectures)
+        return Pass(backend=backend, devices=devices, architectures=architectures, env=workaround)
 
     async def _validated(self, found: Sequence[Candidate]) -> tuple[list[Candidate], list[Note]]:
         """Those of CUDA and ROCm alone, in the way that a runner gets them: a crash drops one."""

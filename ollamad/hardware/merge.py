@@ -118,6 +118,7 @@ def _candidate(listed: Listed, each: Pass, vendor: VendorDevice | None, rules: R
         total_memory=listed.total,
         free_memory=free_memory(listed.free, listed.total, vendor),
         library_path=each.backend.directories,
+        env=each.env if listed.library == "Metal" else (),
     )
     if listed.library == "CUDA":
         device = _with_cuda(device, listed, each, vendor)

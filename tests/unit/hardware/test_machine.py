@@ -261,6 +261,32 @@ async def test_the_server_in_the_package_is_asked_where_there_may_be_a_gpu(tmp_p
     )
 
 
+@pytest.mark.parametrize(
+    ("platform", "error", "names"),
+    [
+        ("darwin", "Failed to initialize the Metal library", ["MTL0"]),
+        ("darwin", "input types must match cooperative tensor types", ["MTL0"]),
+        ("darwin", "something else", []),
+        ("linux", "Failed to initialize the Metal library", []),
+    ],
+)
+async def test_metal_may_start_without_its_tensor_units(
+    platform: str, error: str, names: list[str]
+) -> None:
+    def answer(variables: Mapping[str, str]) -> Answer | None:
+        if variables.get("GGML_METAL_TENSOR_DISABLE") == "1":
+            return None
+        return Answer(messages=f"ggml_metal: {error}\n", error="signal 6")
+
+    runner = FakeRunner("MTL0: Apple M5 (98304 MiB, 98303 MiB free)", answer=answer)
+    here = Machine(runner, FakeMakers(), Rules(platform=platform), root=Path("/nonexistent"))
+    hardware = await here.discover()
+    assert [device.name for device in hardware.devices] == names
+    for device in hardware.devices:
+        assert device.env == (("GGML_METAL_TENSOR_DISABLE", "1"),)
+    assert bool(hardware.notes) is not bool(names)
+
+
 async def test_without_any_runner() -> None:
     runner = FakeRunner()
     runner.facts = lambda: None  # type: ignore[method-assign]
