@@ -18,12 +18,13 @@ from typing import Protocol
 import trio
 from msgspec.structs import replace
 
-from ollamad.hardware import jetson, merge, visible
+from ollamad.hardware import jetson, matching, merge, visible
 from ollamad.hardware.device import Device
 from ollamad.hardware.discovery import Hardware
 from ollamad.hardware.files import gpus_on_bus
 from ollamad.hardware.finding import Answer, Backend, Candidate, Outcome, Pass, Rules, RunnerFacts
 from ollamad.hardware.listing import (
+    Listed,
     last_complaint,
     metal_failed,
     parse_architectures,
@@ -38,6 +39,8 @@ _log = logging.getLogger(__name__)
 
 #: Seconds that a runner has for its list: a GPU that sleeps takes long to wake (1.3).
 LISTING_LIMIT = 90.0 if sys.platform == "win32" else 30.0
+#: Seconds for a device that is asked for alone because all together failed.
+_ALONE_LIMIT = 10.0
 #: Seconds for a word about what it was built for, which touches no device.
 _INFO_LIMIT = 5.0
 #: Seconds that each of the makers' libraries has, and that it has when there is a device of its.
@@ -202,6 +205,7 @@ class Machine:
                     passes.append(await self._pass(backend))
         (survey,) = surveys
         survey = await self._survey_again(survey, passes)
+        passes = [await self._one_by_one(each, survey) for each in passes]
         survey = replace(survey, notes=(*survey.notes, *notes))
         if facts.embedded and not any(p.devices or p.error for p in passes):
             # The package shows nothing of what it was built with, but it knows no other devices.
@@ -265,6 +269,24 @@ class Machine:
             info = await self._lister.system_info(backend, variables, _INFO_LIMIT)
             architectures = parse_architectures(info.output + "\n" + info.messages)
         return Pass(backend=backend, devices=devices, architectures=architectures, env=workaround)
+
+    async def _one_by_one(self, each: Pass, survey: Survey) -> Pass:
+        """A list that failed, made of each of NVIDIA's devices alone: one that is ill may be why.
+
+        Those that fail alone as well are missing from it, which then is told.
+        """
+        nvidia = [device for device in survey.devices if device.library == "CUDA"]
+        seen = matching.seen_by_cuda(nvidia, self._rules.environ)
+        if not each.error or len(seen) < 2 or not all(device.uuid for device in seen):
+            return each
+        found: list[Listed] = []
+        for ordinal, device in enumerate(seen):
+            variables = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", visible.CUDA: device.uuid}
+            answer = await self._lister.devices(each.backend, variables, _ALONE_LIMIT)
+            listed = parse_listing(answer.output, answer.messages)
+            if not answer.error and len(listed) == 1 and listed[0].library == "CUDA":
+                found.append(replace(listed[0], name=f"CUDA{ordinal}", ordinal=ordinal))
+        return replace(each, devices=tuple(found))
 
     async def _validated(self, found: Sequence[Candidate]) -> tuple[list[Candidate], list[Note]]:
         """Those of CUDA and ROCm alone, in the way that a runner gets them: a crash drops one."""

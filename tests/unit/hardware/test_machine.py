@@ -158,6 +158,25 @@ async def test_a_device_that_cannot_be_used_alone_is_dropped() -> None:
     assert "alone: CUDA error: out of memory" in texts(hardware)
 
 
+async def test_one_sick_device_does_not_take_the_others_along() -> None:
+    cards = tuple(replace(T4, index=i, uuid=f"GPU-{i}", pci_id=f"0000:0{i}:00.0") for i in range(3))
+
+    def answer(variables: Mapping[str, str]) -> Answer | None:
+        # The sick one ends every process that sees it.
+        if variables.get("CUDA_VISIBLE_DEVICES", "GPU-1") == "GPU-1":
+            return Answer(error="llama-server --list-devices failed: signal 6")
+        return None
+
+    runner = FakeRunner(CUDA0, answer=answer)
+    hardware = await machine(runner, FakeMakers(Survey(cards)), environ={}).discover()
+    assert [(d.id, d.name, d.uuid, d.filter_id) for d in hardware.devices] == [
+        ("0", "CUDA0", "GPU-0", "0"),
+        ("1", "CUDA2", "GPU-2", "2"),
+    ]
+    assert "failure during llama-server GPU discovery" in texts(hardware)
+    assert "NVIDIA T4 (GPU-1) is not used" in texts(hardware)
+
+
 async def test_a_list_that_fails() -> None:
     """8.2: ``--list-devices`` exits with status 1."""
     error = "llama-server --list-devices failed: exit status 1"
@@ -317,7 +336,8 @@ async def test_who_needs_the_devices_waits_for_them(autojump_clock: MockClock) -
         assert not here.is_known
         assert early.devices == ()
         assert "still being looked for" in texts(early)
-        assert len((await here.known(60)).devices) == 1
+        # Without a limit: threads are no reason for this clock to wait.
+        assert len((await here.known()).devices) == 1
         assert here.is_known
 
 
