@@ -32,6 +32,9 @@ def _end_with_parent() -> None:
 class Daemon:
     """``ollamad serve`` for a test: started by ``start``, always stopped by ``stop``."""
 
+    #: What the interpreter is given.
+    program: tuple[str, ...] = ("-m", "ollamad", "serve")
+
     def __init__(self, home: Path, env: dict[str, str] | None = None) -> None:
         self.home = home
         self.models = home / "models"
@@ -65,7 +68,7 @@ class Daemon:
         self.home.mkdir(parents=True, exist_ok=True)
         self._listening.clear()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "ollamad", "serve"],
+            [sys.executable, *self.program],
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

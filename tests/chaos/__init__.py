@@ -1,0 +1,1 @@
+"""A real daemon with real runners, clients that misbehave, and everything that can go wrong."""
