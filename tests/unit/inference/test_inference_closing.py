@@ -12,6 +12,7 @@ import pytest
 
 from ollamad.inference import chat, generate
 from ollamad.prompting.template import parse_template
+from ollamad.scheduler.lease import Waited
 from ollamad.scheduler.options import Options
 from ollamad.timestamps import UtcClock
 from ollamad.wire import ChatRequest, GenerateRequest, Message
@@ -32,7 +33,7 @@ class Stage:
         client = SimpleNamespace(stream=self.stream)
         runner = SimpleNamespace(client=client, media_marker="")
         try:
-            yield SimpleNamespace(runner=runner, num_ctx=100)
+            yield SimpleNamespace(runner=runner, num_ctx=100, queued_ns=0, loaded_ns=0)
         finally:
             self.order.append("released")
 
@@ -71,11 +72,12 @@ def answer(kind: str, services: Any) -> Any:
             options,
             messages,
             None,
-            0,  # type: ignore[arg-type]
+            0,
+            Waited(),  # type: ignore[arg-type]
         )
     else:
         request = GenerateRequest(model="m", prompt="hi", raw=True)
-        run = generate._Run(services, request, *common, options, None, 0)  # type: ignore[arg-type]
+        run = generate._Run(services, request, *common, options, None, 0, Waited())  # type: ignore[arg-type]
     return run.events()
 
 
