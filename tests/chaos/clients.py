@@ -28,7 +28,7 @@ CLEAR = tuple(
         r"^model requires more system memory \(.+\) than is available \(.+\)$",
         r"^an error was encountered while running the model: .+$",
         r"^model runner has unexpectedly stopped, this may be due to resource limitations or an "
-        r"internal error, check ollama server logs for details$",
+        r"internal error, check ollama server logs for details(: .+)?$",
         r"^llama-server process has terminated: .+$",
         r"^llama runner process has terminated: .+$",
         r"^unexpected server status: .+$",
