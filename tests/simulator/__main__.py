@@ -22,6 +22,7 @@ import msgspec
 
 from ollamad.scheduler.sizing import Limits
 from simulator.machines import MACHINES, SECOND, lying
+from simulator.machines import settings as own
 from simulator.report import table
 from simulator.traces import TRACES
 from simulator.world import NO_FAULTS, SOME_FAULTS, Simulation
@@ -57,7 +58,7 @@ def main() -> int:
                 Simulation(
                     machine,
                     TRACES[trace],
-                    msgspec.convert({"device_count": len(machine.gpus), **column}, Limits),
+                    msgspec.convert({**own(machine), **column}, Limits),
                     seed=arguments.seed,
                     seconds=arguments.minutes * 60,
                     faults=SOME_FAULTS if arguments.faults else NO_FAULTS,

@@ -41,6 +41,7 @@ class Machine:
     disk: int = 2 * GIB
     release: int = 300 * 10**6
     lag: int = 0
+    platform: str = "linux"
 
 
 def _gpu(number: int, gib: int, **facts: int) -> Gpu:
@@ -70,6 +71,7 @@ MACHINES: dict[str, Machine] = {
             memory=64 * GIB,
             others=6 * GIB,
             release=0,
+            platform="darwin",
             disk=5 * GIB,
             gpus=(
                 Gpu(id="MTL0", library="Metal", total=48 * GIB, rate=350 * GIB, integrated=True),
@@ -81,7 +83,18 @@ MACHINES: dict[str, Machine] = {
 
 def lying(machine: Machine, *, lag: float = 4.0, release: float = 1.5) -> Machine:
     """The same machine with a driver that tells late what is free; seconds."""
+    if all(gpu.integrated for gpu in machine.gpus):
+        release = 0
     return replace(machine, lag=int(lag * SECOND), release=int(release * SECOND))
+
+
+def settings(machine: Machine) -> dict[str, int | bool | str]:
+    """The fields of ``Limits`` that the daemon takes from the machine itself."""
+    return {
+        "device_count": len(machine.gpus),
+        "platform": machine.platform,
+        "memory_guard": machine.platform != "darwin",
+    }
 
 
 class OutOfMemory(Exception):

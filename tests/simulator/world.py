@@ -9,12 +9,14 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from ollamad.errors import LoadError, ServerBusy
 from ollamad.scheduler import recovery
 from ollamad.scheduler.actions import Abort, Action, Grant, Measure, Reject, Start, Stop
 from ollamad.scheduler.sizing import Limits, MemoryReading
 from simulator.launch import Launched, launched, reading, token_time
-from simulator.machines import GIB, SECOND, Ledger, Machine, OutOfMemory
+from simulator.machines import GIB, SECOND, Ledger, Machine, OutOfMemory, settings
 from simulator.models import MODELS, Model
 from simulator.report import Report, Served
 from simulator.traces import Ask, Client, Sleep, Trace
@@ -77,7 +79,7 @@ class Simulation:
         faults: Faults = NO_FAULTS,
         models: Mapping[str, Model] = MODELS,
     ) -> None:
-        self.limits = limits or Limits(device_count=len(machine.gpus))
+        self.limits = limits or msgspec.convert(settings(machine), Limits)
         self.core = WatchedCore(self.limits)
         self.now = 0
         self.ledger = Ledger(machine)

@@ -29,10 +29,11 @@ def play(machine: str, trace: str, *, lies: bool = False, **more: Any) -> Report
     return Simulation(lying(chosen) if lies else chosen, TRACES[trace], **more).run()
 
 
+@pytest.mark.parametrize("lies", [False, True])
 @pytest.mark.parametrize("trace", TRACES)
 @pytest.mark.parametrize("machine", MACHINES)
-def test_every_machine_masters_every_trace(machine: str, trace: str) -> None:
-    report = play(machine, trace, seconds=900, seed=1)
+def test_every_machine_masters_every_trace(machine: str, trace: str, lies: bool) -> None:
+    report = play(machine, trace, seconds=900, seed=1, lies=lies)
     asked = {request.model for request in report.served}
     served = {request.model for request in report.served if request.outcome == "served"}
     assert served == asked, "a model was never served"
