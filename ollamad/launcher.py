@@ -28,6 +28,7 @@ from ollamad.hardware.device import Device
 from ollamad.hardware.visible import conflicts, runner_environment
 from ollamad.log import fields
 from ollamad.runners.command import Launch
+from ollamad.runners.environment import waiting_environment
 from ollamad.runners.flash import cache_type, driver_warning
 from ollamad.runners.kinds import Found
 from ollamad.runners.offload import (
@@ -120,6 +121,7 @@ def launch_of(
     environment = runner_environment(plan.devices, inherited, platform)
     if plan.fit:
         environment |= fit_environment(plan.devices, inherited, overhead)
+    environment |= waiting_environment(plan.beside_others, inherited)
     stays = projector_stays(
         plan.num_gpu, facts.offloadable_layers, facts.projector_bytes, plan.devices
     )

@@ -70,6 +70,7 @@ def planner(
             mapped_by_others=sum(runner.mapped for runner in staying),
             measured=sizes.get,
             layers=layers,
+            beside_others=bool(staying),
         )
 
     return planned_without

@@ -93,7 +93,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     ``room_on_devices`` (its ``wanted`` and ``available``).
 
     ``predicted``: bytes without the prompt cache, those on devices included; ``reserved``: what is
-    set aside in main memory for this runner, the prompt cache included.
+    set aside in main memory for this runner, the prompt cache included. ``beside_others``: other
+    runners live, so that it may not have the cores for itself.
     """
 
     num_ctx: int
@@ -123,6 +124,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     reserved: int
     available: int
     verdict: Verdict
+    beside_others: bool = False
 
     @property
     def on_device(self) -> dict[str, int]:
@@ -210,6 +212,7 @@ def plan(
     mapped_by_others: int = 0,
     measured: Callable[[SizeKey], Seen] = lambda _: Seen(),
     layers: int | None = None,
+    beside_others: bool = False,
 ) -> LaunchPlan:
     """How to launch ``spec`` in the memory that ``reading`` shows, and whether it fits at all.
 
@@ -283,6 +286,7 @@ def plan(
         reserved=max(0, pinned) + cache_mib * MIB,
         available=max(0, (free or 0) + reading.swap_free),
         verdict=verdict,
+        beside_others=beside_others,
     )
 
 

@@ -212,3 +212,13 @@ async def test_shards_that_cannot_be_linked(tmp_path: Path, shards: tuple[Path, 
     plan_ = plan(wanted, MemoryReading(total=GIB, free=GIB), Limits())
     with pytest.raises(LoadError, match=r"^preparing the model for llama\.cpp failed: .*shards-"):
         await launcher(tmp_path, rundir)(wanted, plan_)
+
+
+def test_a_runner_beside_others_gives_way_on_the_cores() -> None:
+    wanted, reading = spec(), MemoryReading(total=GIB, free=GIB)
+    alone = launch_of(wanted, plan(wanted, reading, Limits()), LaunchFacts())
+    assert alone.environment == {}
+    beside = plan(wanted, reading, Limits(), beside_others=True)
+    assert launch_of(wanted, beside, LaunchFacts()).environment == {"GOMP_SPINCOUNT": "300"}
+    chosen = {"OMP_WAIT_POLICY": "active"}
+    assert launch_of(wanted, beside, LaunchFacts(), environ=chosen).environment == {}

@@ -2,7 +2,13 @@
 
 import pytest
 
-from ollamad.runners.environment import child_environment, is_stripped, loggable, pick_backend
+from ollamad.runners.environment import (
+    child_environment,
+    is_stripped,
+    loggable,
+    pick_backend,
+    waiting_environment,
+)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +100,13 @@ def test_without_devices_only_marker_and_library_path_are_added() -> None:
         {}, overrides={}, library_dirs=["/opt"], media_marker="<m>", platform="linux"
     )
     assert out == {"LD_LIBRARY_PATH": "/opt", "LLAMA_MEDIA_MARKER": "<m>"}
+
+
+def test_a_runner_beside_others_gives_way_unless_the_user_decides_how_threads_wait() -> None:
+    assert waiting_environment(False, {}) == {}
+    assert waiting_environment(True, {}) == {"GOMP_SPINCOUNT": "300"}
+    assert waiting_environment(True, {"GOMP_SPINCOUNT": "7"}) == {}
+    assert waiting_environment(True, {"OMP_WAIT_POLICY": "active"}) == {}
 
 
 def test_a_picture_is_not_handed_to_other_programs_unless_the_user_says_so() -> None:

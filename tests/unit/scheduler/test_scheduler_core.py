@@ -94,6 +94,13 @@ def test_a_loaded_model_never_waits_for_anothers_load() -> None:
     assert world.ask(spec("a")) in world.leases
 
 
+def test_a_launch_knows_whether_it_is_alone() -> None:
+    world = World()
+    serve(world, "a")
+    serve(world, "b")
+    assert [plan.beside_others for _, plan in world.alive.values()] == [False, True]
+
+
 # --- the queue -------------------------------------------------------------------------------
 
 
