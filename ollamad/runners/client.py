@@ -34,6 +34,11 @@ _READ_BYTES = 65536
 _HEALTH_LIMIT_S = 0.2
 _CHECK_LIMIT_S = 10.0
 
+#: A runner at work is asked for its health when it has said nothing for so long, and given up after
+#: so many polls in a row without an answer.
+_VIGIL_S = 5.0
+_SILENCES = 2
+
 #: How long a connection may wait for its request: well below what llama-server waits for one.
 _SPARE_S = 1.0
 
@@ -63,13 +68,13 @@ class Response:
         status: int,
         body: Body,
         first: bytes,
-        broken: Callable[[Exception], Awaitable[RunnerError]],
+        client: RunnerClient,
     ) -> None:
         self.status = status
+        self._client = client
         self._socket = sock
         self._body = body
         self._first = first
-        self._broken = broken
 
     @property
     def complete(self) -> bool:
@@ -108,6 +113,7 @@ class Response:
                     data = sock.recv(_READ_BYTES)
                 except BlockingIOError:
                     continue
+                self._client.heard = True
                 if not data:
                     body.feed_eof()
                     return b""
@@ -115,7 +121,7 @@ class Response:
                 if payload:
                     return payload
         except (OSError, FramingError) as error:
-            raise await self._broken(error) from error
+            raise await self._client._broken(error) from error
         return b""
 
 
@@ -170,6 +176,11 @@ class RunnerClient:
         self.address = address
         #: When a request was last answered to its end, on trio's clock.
         self.answered_at = float("-inf")
+        #: Set while requests are under way.
+        self.working = trio.Event()
+        #: Whether a byte of an answer came since somebody set this to False.
+        self.heard = False
+        self._open = 0
         self._spare: stdlib_socket.socket | None = None
         self._spare_at = 0.0
         self._logged = logged
@@ -188,6 +199,7 @@ class RunnerClient:
         false, it answers with a status of 400 or more (3.8 items 4 and 6).
         """
         sock = await self._connect_or_explain()
+        self._begin()
         try:
             try:
                 response = await self._exchange(sock, "POST", path, body)
@@ -199,6 +211,7 @@ class RunnerClient:
             if response.complete:
                 self.answered_at = trio.current_time()
         finally:
+            self._end()
             sock.close()
 
     async def request_json(
@@ -212,12 +225,14 @@ class RunnerClient:
             async with self.stream(path, body, check=check) as response:
                 return response.status, await response.read()
         sock = await self._connect_or_explain()
+        self._begin()
         try:
             response = await self._exchange(sock, "GET", path, None)
             content = await response.read()
         except (OSError, FramingError):
             raise await self._stopped() from None
         finally:
+            self._end()
             sock.close()
         if check and response.status >= 400:
             raise await self._refused(response.status, content)
@@ -313,6 +328,33 @@ class RunnerClient:
             self._spare.close()
             self._spare = None
 
+    def _begin(self) -> None:
+        self._open += 1
+        self.working.set()
+
+    def _end(self) -> None:
+        self._open -= 1
+        if not self._open:
+            self.working = trio.Event()
+
+    async def until_silent(self) -> None:
+        """Return when the runner neither answers a request that it has nor ``/health``, for long.
+
+        A process that is stopped, or stuck in the kernel, keeps its connections open; whoever
+        waits for it would wait for ever.
+        """
+        missed = 0
+        while missed < _SILENCES:
+            await self.working.wait()
+            self.heard = False
+            await trio.sleep(_VIGIL_S)
+            if self.heard or not self._open:
+                missed = 0
+                continue
+            now = await self.health(_CHECK_LIMIT_S)
+            silent = now is health.SILENT and not self.heard and self._open
+            missed = missed + 1 if silent else 0
+
     async def _connect_or_explain(self) -> stdlib_socket.socket:
         spare, self._spare = self._spare, None
         if spare is not None:
@@ -367,7 +409,7 @@ class RunnerClient:
             if not data:
                 raise Truncated("unexpected EOF")
             received += data
-        return Response(sock, head.status, head.body, head.first, self._broken)
+        return Response(sock, head.status, head.body, head.first, self)
 
     async def _refused(self, status: int, body: bytes) -> RunnerError:
         text = body.decode("utf-8", "replace").strip()

@@ -251,6 +251,7 @@ class Runner:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._contained, self._read_output)
                 nursery.start_soon(self._contained, self._read_control)
+                nursery.start_soon(self._contained, self._end_when_silent)
                 task_status.started()
                 await process.wait()
                 self._hurry.set()
@@ -303,6 +304,11 @@ class Runner:
         except Exception:  # noqa: BLE001 - a bug must not end the daemon
             _log.exception("reading from a runner failed, ending it pid=%d", self.pid)
             self._order(b"K")
+
+    async def _end_when_silent(self) -> None:
+        await self.client.until_silent()
+        _log.error("runner neither works nor answers, ending it pid=%d", self.pid)
+        self._order(b"K")
 
     async def _read_output(self) -> None:
         assert self._process is not None

@@ -21,10 +21,6 @@ MIB = 1 << 20
 #: What the machine pretends to have.
 TOTAL, FREE = 8192 * MIB, 6144 * MIB
 
-#: Seconds that a frozen runner stays so at most: longer than the daemon waits before it takes one
-#: that does not answer for unfit.
-FROZEN = 45.0
-
 
 class Memory:
     """``/proc/meminfo`` as the daemon sees it: what is free, less what its runners hold."""
@@ -47,9 +43,8 @@ class Memory:
 class Faults:
     """Things that go wrong, one after the other, decided by a seed; ``counts`` says how often."""
 
-    def __init__(self, daemon: Daemon, memory: Memory, seed: int, seconds: float) -> None:
+    def __init__(self, daemon: Daemon, memory: Memory, seed: int) -> None:
         self.daemon = daemon
-        self._frozen_for = min(FROZEN, seconds / 2)
         self.memory = memory
         self.counts: Counter[str] = Counter()
         self._chance = random.Random(f"{seed} faults")
@@ -142,11 +137,10 @@ class Faults:
         with contextlib.suppress(psutil.Error):
             runner.send_signal(signal.SIGCONT)
 
-    async def _freeze(self, nursery: trio.Nursery) -> None:
-        """No other fault ends it, and nobody wakes it up for long."""
+    async def _freeze(self, _: trio.Nursery) -> None:
+        """Nobody wakes it up again: only the daemon can end it."""
         if (runner := self._send("frozen", signal.SIGSTOP)) is not None:
             self._frozen.add(runner.pid)
-            nursery.start_soon(self._go_on, runner, self._frozen_for)
 
     async def _squeeze(self, nursery: trio.Nursery) -> None:
         """Another program fills the machine for a while."""

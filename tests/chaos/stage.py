@@ -172,7 +172,7 @@ def _warm_up(daemon: Daemon) -> None:
 
 async def _play(daemon: Daemon, memory: Memory, found: Run, seconds: float) -> None:
     begin = time.monotonic()
-    faults = Faults(daemon, memory, found.seed, seconds)
+    faults = Faults(daemon, memory, found.seed)
     ends = trio.current_time() + seconds
     async with trio.open_nursery() as outer:
         outer.start_soon(faults.run)
