@@ -99,10 +99,6 @@ class Core:
         """What launches were seen to take, the latest last."""
         return self._sizes.all()
 
-    @property
-    def draining(self) -> bool:
-        return self._draining
-
     def deadline(self) -> int | None:
         """When ``tick`` has to be called next if nothing else happens."""
         ends = [

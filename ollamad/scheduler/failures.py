@@ -17,8 +17,6 @@ from ollamad.scheduler.spec import ModelSpec
 
 SECOND = 10**9
 
-#: Loads of one request that may run out of memory and be tried again.
-MOST_RETRIES = 4
 #: Runners of one model that may die one after the other, without an answer between.
 DEATHS = 3
 #: A death this long after the one before has nothing to do with it.
@@ -76,8 +74,6 @@ def retry(
             return None
         how = "with a smaller context" if smaller else "with nothing else loaded"
         return Retry(Relief(tries=tries, alone=True, smaller=bool(smaller), how=how), smaller)
-    if tries > MOST_RETRIES:
-        return None
 
     def eased(**changes: object) -> Relief:
         return msgspec.structs.replace(before, tries=tries, **changes)

@@ -294,24 +294,22 @@ class Scheduler(Generic[R]):
             error = runner.termination_text()
             self._perform(self._core.died(process.start.runner_id, error, _now()))
         before = None
-        if size and not self._core.draining:
+        if size:
             with trio.move_on_after(LOOK_DEADLINE):
                 before = recovery.free_on(await self._reading(), names)
         if not runner.exited.is_set():
             await self._stop(runner, process.start.spec.name)
         process.runner = None
-        if not self._core.draining:
-            limit = recovery.LIMIT_AFTER_DEATH if died else recovery.LIMIT
-            await recovery.until_back(self._reading, names, size, before, limit)
+        limit = recovery.LIMIT_AFTER_DEATH if died else recovery.LIMIT
+        await recovery.until_back(self._reading, names, size, before, limit)
 
     async def _until_load_is_back(self, plan: LaunchPlan) -> None:
         """Return when the memory that a load took before it ended is free as it was before."""
         names = recovery.discrete(plan.devices)
         size = recovery.held_on(plan.on_device, names)
         free = sum(device.free_memory for device in plan.devices if device.name in names)
-        if not self._core.draining:
-            limit = recovery.LIMIT_AFTER_DEATH
-            await recovery.until_back(self._reading, names, size, free - size, limit)
+        limit = recovery.LIMIT_AFTER_DEATH
+        await recovery.until_back(self._reading, names, size, free - size, limit)
 
     async def _reading(self) -> MemoryReading | None:
         try:

@@ -53,7 +53,6 @@ from ollamad.scheduler.failures import (
     DEATHS_WINDOW,
     FIRST_PAUSE,
     LONGEST_PAUSE,
-    MOST_RETRIES,
     PROVEN_AFTER,
 )
 from ollamad.scheduler.options import Auto, RunnerOptions
@@ -62,6 +61,8 @@ from ollamad.scheduler.sizing import GIB, MIB, LaunchPlan, Limits, MemoryReading
 from ollamad.scheduler.spec import ModelShape, ModelSpec, reload_reason
 
 SECOND = 10**9
+#: A smaller context, nothing else loaded, fewer layers, the CPU.
+MOST_RETRIES = 4
 
 
 def spec(

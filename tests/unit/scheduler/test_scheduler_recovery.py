@@ -277,7 +277,7 @@ def test_a_device_that_is_not_in_the_reading() -> None:
     [
         (8, [8, 8, 15.4, 15.6], True),
         # Others take more than what comes back: signed, or it would look like a lot.
-        (8, [2] * 99, False),
+        (8, [0] * 99, False),
         (8, [15.4] * 99, False),
     ],
 )
