@@ -43,6 +43,18 @@ def free_on(reading: MemoryReading | None, names: frozenset[str]) -> int | None:
     return sum(found) if len(found) == len(names) else None
 
 
+def shown_on(
+    reading: MemoryReading | None, planned: Sequence[Device], names: frozenset[str]
+) -> int | None:
+    """``free_on``, or None when it has not changed by a byte since the launch was ``planned``.
+
+    Where nobody can ask the driver, figures stay as they were at the start: nothing comes back.
+    """
+    free = free_on(reading, names)
+    then = sum(device.free_memory for device in planned if device.name in names)
+    return None if free == then else free
+
+
 def held_on(devices: Mapping[str, int], names: frozenset[str]) -> int:
     return sum(size for name, size in devices.items() if name in names)
 

@@ -187,7 +187,7 @@ class Scheduler(Generic[R]):
                 case Measure():
                     self._tasks().start_soon(self._measure)
                 case Start():
-                    _log_start(action)
+                    _log_retry(action)
                     self._processes[action.runner_id] = process = _Process[R](action)
                     self._tasks().start_soon(self._live, process)
                 case Abort():
@@ -296,7 +296,8 @@ class Scheduler(Generic[R]):
         before = None
         if size:
             with trio.move_on_after(LOOK_DEADLINE):
-                before = recovery.free_on(await self._reading(), names)
+                reading = await self._reading()
+                before = recovery.shown_on(reading, process.start.plan.devices, names)
         if not runner.exited.is_set():
             await self._stop(runner, process.start.spec.name)
         process.runner = None
@@ -451,24 +452,22 @@ def _now() -> int:
     return int(trio.current_time() * 1e9)
 
 
-def _log_start(start: Start) -> None:
-    """Say what is tried, with the figures that it was decided by."""
+def _log_retry(start: Start) -> None:
+    """Say what is tried after memory ran out, with the figures that it was decided by."""
     plan, relief = start.plan, start.relief
-    again = f" again {relief.how}" if relief.tries else ""
-    free = {device.name: human_gib(device.free_memory) for device in plan.devices}
-    log.log(
-        logging.WARNING if relief.tries else logging.INFO,
-        "loading %s%s: %s",
+    if not relief.tries:
+        return
+    log.warning(
+        "loading %s again %s",
         start.spec.name,
-        again,
-        plan.reason,
+        relief.how,
         extra=fields(
+            retry=relief.tries,
+            where=plan.reason,
             num_ctx=plan.num_ctx,
-            parallel=plan.parallel,
             num_batch=plan.num_batch,
             predicted=human_gib(plan.predicted),
-            on_devices={name: human_gib(size) for name, size in plan.on_device.items()},
-            free=free,
+            room_on_devices=human_gib(plan.room_on_devices),
             available=human_gib(plan.available),
         ),
     )

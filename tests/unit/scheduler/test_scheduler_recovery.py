@@ -126,6 +126,10 @@ async def running(
     assert not list(core.runners())
 
 
+def loaded_names(scheduler: Scheduler[CardRunner]) -> list[str]:
+    return [model.name for model in scheduler.loaded()]
+
+
 async def use(scheduler: Scheduler[CardRunner], wanted: ModelSpec) -> None:
     async with scheduler.lease(wanted):
         pass
@@ -139,7 +143,7 @@ async def test_a_load_waits_until_memory_is_back(autojump_clock: MockClock) -> N
         await use(scheduler, spec("b", gib=10))
         assert trio.current_time() - before == pytest.approx(world.lag, abs=STEP)
         assert world.plans[-1][1].placed, "all of it found room"
-        assert [model.name for model in scheduler.loaded()] == ["model-b"]
+        assert loaded_names(scheduler) == ["model-b"]
 
 
 async def test_a_model_that_has_gone_is_not_shown_while_its_memory_is_not_back(
@@ -230,6 +234,17 @@ async def test_a_driver_that_fails_holds_up_nothing(autojump_clock: MockClock) -
         before = trio.current_time()
         await use(scheduler, spec("b", gib=10))
         assert trio.current_time() == before
+
+
+async def test_figures_that_never_change_are_not_waited_for(autojump_clock: MockClock) -> None:
+    world = CardWorld(card(0, 16))
+    async with running(world) as scheduler:
+        await use(scheduler, spec("a", gib=10))
+        world.used["CUDA0"] = 0
+        before = trio.current_time()
+        await use(scheduler, spec("b", gib=10))
+        assert trio.current_time() == before
+        assert loaded_names(scheduler) == ["model-b"], "it was promised, all the same"
 
 
 async def test_a_model_that_keeps_dying_says_why(autojump_clock: MockClock) -> None:
