@@ -463,8 +463,9 @@ class Core:
     def _condemn_for(
         self, request: WaitingRequest, runner: RunnerRecord, reason: str, now: int
     ) -> None:
+        # Whoever waits by now is still served: else two models that wait alternate load by load.
         if runner.condemned is None:
-            runner.condemned = Condemned(request.ticket, request.ticket, now, reason)
+            runner.condemned = Condemned(self._next_ticket, request.ticket, now, reason)
 
     def _condemn(
         self, runner: RunnerRecord, *, before: int, ticket: int | None, reason: str, now: int

@@ -190,6 +190,24 @@ def test_a_load_that_succeeds_in_spite_of_its_abort_is_stopped() -> None:
     assert not world.grants
 
 
+def test_whoever_waited_before_a_model_was_condemned_is_still_served_by_it() -> None:
+    world = World(Limits(max_loaded=1))
+    first = world.ask(spec("a"))
+    other = world.ask(spec("b"))
+    third = world.ask(spec("a"))
+    world.settle()
+    assert list(world.leases) == [first]
+    late = world.ask(spec("a"))
+    world.release(first)
+    assert list(world.leases) == [third], "else a and b would take turns, load by load"
+    world.release(third)
+    world.settle()
+    assert list(world.leases) == [other]
+    world.release(other)
+    world.settle()
+    assert list(world.leases) == [late]
+
+
 def test_a_model_stays_when_the_request_that_needed_its_place_leaves() -> None:
     world = World(Limits(max_loaded=1))
     busy = world.ask(spec("a"))
