@@ -104,7 +104,7 @@ PAGES += [ROOT / folder / "README.md" for folder in ("runners", "systemd", "test
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_page_names_files_that_exist(page: Path) -> None:
     text = page.read_text()
-    links = re.findall(r"\]\(([^)#:]+)", text)
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
     assert [link for link in links if not (page.parent / link).exists()] == []
     named = re.findall(r"`((?:build|docs|runners|systemd|tests)/[\w./-]*)`", text)
     assert [name for name in named if not (ROOT / name).exists()] == []
