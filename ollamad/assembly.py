@@ -192,8 +192,7 @@ async def _look_for_devices(machine: Machine) -> None:
         logger.warning("if GPUs are not correctly discovered, unset and try again")
     logger.info("discovering available GPUs...")
     try:
-        await machine.discover()
-        await trio.sleep_forever()
+        await machine.run()
     finally:
         with trio.move_on_after(_CLOSE_LIMIT, shield=True):
             await machine.aclose()

@@ -47,7 +47,7 @@ _INFO_LIMIT = 5.0
 _SURVEY_LIMIT, _LONG_SURVEY_LIMIT = 1.0, 3.0
 #: Seconds that fresh memory figures may take.
 _REFRESH_LIMIT = 1.0
-#: Seconds that a reading waits for the first discovery: whoever can wait longer did so before.
+#: Seconds that a reading waits for a look for devices: whoever can wait longer did so before.
 _PATIENCE = 5.0
 #: Seconds between two attempts to find what was not there.
 AGAIN_AFTER = 30.0
@@ -112,6 +112,9 @@ class Machine:
         self._memory = SystemMemory()
         self._last = -math.inf
         self._may_come = False
+        #: Set when a reading wants another look; and the end of that look, None without one.
+        self._wanted = trio.Event()
+        self._again: trio.Event | None = None
 
     @property
     def is_known(self) -> bool:
@@ -141,6 +144,9 @@ class Machine:
             except Exception as error:  # noqa: BLE001
                 # Models run on the processor whatever becomes of this.
                 _log.exception("looking for GPUs failed")
+                # It may have been a shortage of the moment: without another try there would be no
+                # GPU until the daemon is started anew.
+                self._may_come = True
                 note = Note("warning", f"looking for GPUs failed: {error}", "see the log")
                 self._outcome = Outcome(notes=(note,))
             self._memory = await trio.to_thread.run_sync(self._read_memory, abandon_on_cancel=True)
@@ -150,15 +156,35 @@ class Machine:
                 self._found(self.hardware)
             return self.hardware
 
+    async def run(self) -> None:
+        """Look for devices now, and again whenever a reading finds that due. Ends by cancellation.
+
+        A task of its own: whoever asks has a deadline, and a look that ended with it would begin
+        anew each time and never find a GPU that takes long to wake up.
+        """
+        await self.discover()
+        while True:
+            await self._wanted.wait()
+            self._wanted = trio.Event()
+            _log.info("looking for GPUs again: there is one that could not be used")
+            await self.discover()
+            if self._again is not None:
+                self._again.set()
+                self._again = None
+
     async def reading(self) -> Hardware:
         """What is there, with memory as it is now; devices are looked for again if some are due.
 
-        A device whose driver does not answer keeps its last figure.
+        Waits a while for that, as long as ``run`` runs; what is found later is for the next one. A
+        device whose driver does not answer keeps its last figure.
         """
         await self.known(_PATIENCE)
         if self._is_due:
-            _log.info("looking for GPUs again: there is one that could not be used")
-            await self.discover()
+            if self._again is None:
+                self._again = trio.Event()
+                self._wanted.set()
+            with trio.move_on_after(_PATIENCE):
+                await self._again.wait()
         memory = await trio.to_thread.run_sync(self._read_memory, abandon_on_cancel=True)
         outcome = self._outcome
         if not any(outcome.vendors):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 from msgspec.structs import replace
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from ollamad.hardware.discovery import Hardware
 from ollamad.hardware.finding import Answer, Backend, Rules, RunnerFacts
@@ -313,16 +313,24 @@ async def test_without_any_runner() -> None:
     assert (hardware.devices, hardware.notes) == ((), ())
 
 
-async def test_a_mistake_of_ours_is_told_and_stops_nothing(caplog: Any) -> None:
+async def test_a_mistake_of_ours_is_told_and_stops_nothing(
+    mock_clock: MockClock, caplog: Any
+) -> None:
     def broken() -> RunnerFacts:
         raise RuntimeError("oh")
 
-    runner = FakeRunner()
-    runner.facts = broken  # type: ignore[method-assign]
+    runner = FakeRunner(CUDA0)
+    facts, runner.facts = runner.facts, broken  # type: ignore[method-assign]
     here = machine(runner)
-    assert "looking for GPUs failed: oh" in texts(await here.discover())
-    assert here.is_known
-    assert "Traceback" in caplog.text
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(here.run)
+        assert "looking for GPUs failed: oh" in texts(await here.known())
+        assert here.is_known
+        assert "Traceback" in caplog.text
+        runner.facts = facts  # type: ignore[method-assign]
+        mock_clock.jump(AGAIN_AFTER)
+        assert len((await here.reading()).devices) == 1
+        nursery.cancel_scope.cancel()
 
 
 # --- waiting --------------------------------------------------------------------------------------
@@ -403,29 +411,70 @@ async def test_shared_memory_is_the_systems(row: str, integrated: bool, free: in
     assert (await here.reading()).devices[0].free_memory == free
 
 
-async def test_a_device_that_comes_later_is_found(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_a_device_that_comes_later_is_found(mock_clock: MockClock, tmp_path: Path) -> None:
     """A driver that was not ready at boot: nothing found though a device file is there."""
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/nvidia0").touch()
     runner = FakeRunner()
     here = machine(runner, root=tmp_path)
-    await here.discover()
-    assert (await here.reading()).devices == ()
-    assert len(runner.asked) == 1
-    await trio.sleep(AGAIN_AFTER)
-    assert (await here.reading()).devices == ()
-    assert (await here.reading()).devices == ()
-    assert len(runner.asked) == 2
-    await trio.sleep(AGAIN_AFTER)
-    runner.rows = (CUDA0,)
-    assert len((await here.reading()).devices) == 1
-    assert len(here.hardware.devices) == 1
-    asked = len(runner.asked)
-    await trio.sleep(2 * AGAIN_AFTER)
-    await here.reading()
-    assert len(runner.asked) == asked
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(here.run)
+        await here.known()
+        assert (await here.reading()).devices == ()
+        assert len(runner.asked) == 1
+        mock_clock.jump(AGAIN_AFTER)
+        assert (await here.reading()).devices == ()
+        assert (await here.reading()).devices == ()
+        assert len(runner.asked) == 2
+        mock_clock.jump(AGAIN_AFTER)
+        runner.rows = (CUDA0,)
+        assert len((await here.reading()).devices) == 1
+        assert len(here.hardware.devices) == 1
+        asked = len(runner.asked)
+        mock_clock.jump(2 * AGAIN_AFTER)
+        await here.reading()
+        assert len(runner.asked) == asked
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_driver_that_wakes_up_longer_than_anybody_waits_is_found(
+    mock_clock: MockClock, tmp_path: Path
+) -> None:
+    """Readings have a deadline. A look that ended with it would find nothing, again and again."""
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/nvidia0").touch()
+    runner = FakeRunner()
+    here = machine(runner, root=tmp_path)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(here.run)
+        await here.known()
+        mock_clock.jump(AGAIN_AFTER)
+        runner.rows, runner.delay = (CUDA0,), 20
+        async with trio.open_nursery() as clients:
+            clients.start_soon(here.reading)
+            clients.start_soon(here.reading)
+            while len(runner.asked) < 2:
+                await trio.lowlevel.checkpoint()
+            clients.cancel_scope.cancel()
+        # Another one joins the same look.
+        early: list[Hardware] = []
+
+        async def ask() -> None:
+            early.append(await here.reading())
+
+        async with trio.open_nursery() as clients:
+            clients.start_soon(ask)
+            await wait_all_tasks_blocked()
+            mock_clock.jump(6)
+        assert early[0].devices == ()
+        runner.delay = 0
+        mock_clock.jump(14)
+        while not here.hardware.devices:
+            await trio.lowlevel.checkpoint()
+        # The list and the proof: nobody began a look of his own.
+        assert len(runner.asked) == 3
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(
