@@ -70,6 +70,10 @@ class Pass(msgspec.Struct, frozen=True, kw_only=True):
     env: tuple[tuple[str, str], ...] = ()
     #: Why there is no list, ``""`` when there is one.
     error: str = ""
+    #: Whether a backend of GPUs spoke, with or without a device.
+    has_backend: bool = False
+    #: What such a backend found wrong though the list is there and empty, ``""`` for nothing.
+    complaint: str = ""
 
 
 class RunnerFacts(msgspec.Struct, frozen=True, kw_only=True):

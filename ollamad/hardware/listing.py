@@ -29,6 +29,11 @@ _GFX = re.compile(r", (gfx[0-9a-f]{3,6})(?=[\s:(]|$)")
 _VULKAN = re.compile(r"\bggml_vulkan: (\d{1,3}) = .*\| uma: ([01]) \|")
 _ARCHITECTURES = re.compile(r"\bCUDA : ARCHS = ([0-9,]+)")
 
+_GPU_BACKEND = re.compile(r"\bggml_(?:cuda|hip|vulkan|metal)")
+_COMPLAINT = re.compile(r"error|fail|cannot|unable|not found|no such", re.IGNORECASE)
+#: Lines about GPUs, by the names of their backends.
+ABOUT_GPUS = r"cuda|hip|rocm|vulkan|metal"
+
 _METAL_FAILURES = (
     "failed to initialize ggml backend device: metal",
     "failed to initialize metal backend",
@@ -138,11 +143,19 @@ def metal_failed(messages: str) -> bool:
     return any(mark in text for mark in _METAL_FAILURES)
 
 
-def last_complaint(messages: str) -> str:
-    """The last line that names an error, for people to read; ``""`` for none."""
+def has_backend(messages: str) -> bool:
+    """Whether a backend of GPUs is among those that speak."""
+    return _GPU_BACKEND.search(messages) is not None
+
+
+def last_complaint(messages: str, about: str = "") -> str:
+    """The last line that names an error, for people to read; ``""`` for none.
+
+    ``about``: a pattern that it has to match as well.
+    """
     for line in reversed(messages.splitlines()[-200:]):
         text = plain_text(line[:_LONGEST_LINE])
-        if re.search(r"error|fail|cannot|unable|not found|no such", text, re.IGNORECASE):
+        if _COMPLAINT.search(text) and re.search(about, text, re.IGNORECASE):
             return text
     return ""
 

@@ -24,7 +24,9 @@ from ollamad.hardware.discovery import Hardware
 from ollamad.hardware.files import gpus_on_bus
 from ollamad.hardware.finding import Answer, Backend, Candidate, Outcome, Pass, Rules, RunnerFacts
 from ollamad.hardware.listing import (
+    ABOUT_GPUS,
     Listed,
+    has_backend,
     last_complaint,
     metal_failed,
     parse_architectures,
@@ -233,8 +235,9 @@ class Machine:
         survey = await self._survey_again(survey, passes)
         passes = [await self._one_by_one(each, survey) for each in passes]
         survey = replace(survey, notes=(*survey.notes, *notes))
-        if facts.embedded and not any(p.devices or p.error for p in passes):
-            # The package shows nothing of what it was built with, but it knows no other devices.
+        if facts.embedded and not any(p.devices or p.error or p.has_backend for p in passes):
+            # Its files show nothing of what the package was built with. A backend of GPUs speaks
+            # even when the driver is not there yet; without one no device can ever come.
             facts = replace(facts, libraries=frozenset())
         found, said = merge.candidates(passes, survey, rules, facts)
         valid, failed = await self._validated(found)
@@ -294,7 +297,14 @@ class Machine:
         if any(device.library == "CUDA" for device in devices):
             info = await self._lister.system_info(backend, variables, _INFO_LIMIT)
             architectures = parse_architectures(info.output + "\n" + info.messages)
-        return Pass(backend=backend, devices=devices, architectures=architectures, env=workaround)
+        return Pass(
+            backend=backend,
+            devices=devices,
+            architectures=architectures,
+            env=workaround,
+            has_backend=has_backend(answer.messages),
+            complaint="" if devices else last_complaint(answer.messages, ABOUT_GPUS),
+        )
 
     async def _one_by_one(self, each: Pass, survey: Survey) -> Pass:
         """A list that failed, made of each of NVIDIA's devices alone: one that is ill may be why.

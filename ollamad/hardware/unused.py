@@ -98,15 +98,18 @@ def _unusable(
         )
     if any(p.error for p in passes):
         return Note("warning", f"{name} is not used: {runner.title} could not list its devices")
+    complaint = next((p.complaint for p in passes if p.complaint), "")
+    because = f" ({complaint})" if complaint else ""
     if runner.libraries is None:
         return Note(
             "warning",
-            f"{name} is not used: {runner.title} lists no {library} device for it",
+            f"{name} is not used: {runner.title} lists no {library} device for it{because}",
             f"if it was built without {library}, " + BUILD_HINT.format(preset=preset),
         )
     return Note(
         "warning",
-        f"{name} is not used: {runner.title} supports {library} and lists no device for it",
+        f"{name} is not used: {runner.title} supports {library} and lists no device for it"
+        f"{because}",
         "its libraries or the driver's may not fit together: run it with --list-devices, and see "
         "the log with OLLAMA_DEBUG=1",
     )

@@ -477,6 +477,33 @@ async def test_a_driver_that_wakes_up_longer_than_anybody_waits_is_found(
         nursery.cancel_scope.cancel()
 
 
+NO_CUDA = "ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected"
+
+
+@pytest.mark.parametrize(
+    ("said", "comes"),
+    [(f"{NO_CUDA}\nload: failed to find a file\n", True), ("failed to load a plugin\n", False)],
+)
+async def test_a_package_with_a_backend_of_gpus_is_asked_again(
+    mock_clock: MockClock, tmp_path: Path, said: str, comes: bool
+) -> None:
+    """Its files do not show what it was built with, but its messages do, without a driver too."""
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/nvidia0").touch()
+    facts = RunnerFacts(title="the embedded runner", embedded=True)
+    runner = FakeRunner(facts=facts, messages=said)
+    here = machine(runner, FakeMakers(Survey((T4,))), tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(here.run)
+        told = texts(await here.known())
+        assert ("has no support for CUDA" in told) is not comes
+        assert (NO_CUDA in told) is comes
+        runner.rows, runner.messages = (CUDA0,), ""
+        mock_clock.jump(AGAIN_AFTER)
+        assert bool((await here.reading()).devices) is comes
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize(
     ("file", "libraries"),
     [

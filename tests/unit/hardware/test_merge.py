@@ -441,6 +441,12 @@ def test_the_processors_runner_and_a_card() -> None:
             Pass(),
             "supports CUDA and lists no device",
         ),
+        (RUNNER, Pass(complaint="too old"), "lists no CUDA device for it (too old)"),
+        (
+            RunnerFacts(title="it", libraries=frozenset({"CUDA"})),
+            Pass(complaint="too old"),
+            "supports CUDA and lists no device for it (too old)",
+        ),
         (
             RunnerFacts(title="it", libraries=frozenset({"Vulkan"})),
             Pass(),
