@@ -35,6 +35,7 @@ from ollamad.runners.offload import (
     backend_directories,
     fit_environment,
     minimum_memory,
+    projector_environment,
     projector_stays,
     reads_past_the_cache,
 )
@@ -121,6 +122,9 @@ def launch_of(
     environment = runner_environment(plan.devices, inherited, platform)
     if plan.fit:
         environment |= fit_environment(plan.devices, inherited, overhead)
+    environment |= projector_environment(
+        plan.devices, inherited, has_projector=bool(spec.projectors)
+    )
     environment |= waiting_environment(plan.beside_others, inherited)
     stays = projector_stays(
         plan.num_gpu, facts.offloadable_layers, facts.projector_bytes, plan.devices

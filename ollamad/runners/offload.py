@@ -17,6 +17,8 @@ GIB = 1 << 30
 #: What llama.cpp leaves free on each device when it fits layers, in MiB.
 FIT_MARGIN = 1024
 FIT_TARGET = "LLAMA_ARG_FIT_TARGET"
+#: The device for a projector, by its name in ggml.
+PROJECTOR_DEVICE = "MTMD_BACKEND_DEVICE"
 
 #: Libraries whose runners see assigned devices only and number them anew.
 _RENUMBERED = frozenset({"CUDA", "ROCm"})
@@ -68,6 +70,20 @@ def fit_environment(
     if not devices or inherited.get(FIT_TARGET, "").strip():
         return {}
     return {FIT_TARGET: str(FIT_MARGIN + -(-overhead // MIB))}
+
+
+def projector_environment(
+    devices: Sequence[Device], inherited: Mapping[str, str], *, has_projector: bool
+) -> dict[str, str]:
+    """Keeps a projector off devices that the launch was not given.
+
+    ``--device none`` is for the text model only: the projector would go to the first GPU that the
+    runner sees, be it one that the user or its driver's age excludes. Where there is none, it
+    changes nothing, and so there is no flag for it (8.3: no device is not "CPU only").
+    """
+    if devices or not has_projector or PROJECTOR_DEVICE in inherited:
+        return {}
+    return {PROJECTOR_DEVICE: "CPU"}
 
 
 def backend_directories(devices: Sequence[Device]) -> tuple[str, ...]:

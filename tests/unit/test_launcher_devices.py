@@ -234,6 +234,18 @@ def test_the_fit_target(environ: dict[str, str], overhead: int, expected: str | 
     assert launched(environ=environ, overhead=overhead).environment == {}
 
 
+def test_a_projector_goes_to_no_device_that_the_model_was_not_given() -> None:
+    """A runner may see devices that are not used: old, integrated, or not wanted."""
+    assert launched(projector=MIB).environment == {"MTMD_BACKEND_DEVICE": "CPU"}
+    assert launched(modern(), projector=MIB, num_gpu=0).environment == {
+        "MTMD_BACKEND_DEVICE": "CPU"
+    }
+    assert "MTMD_BACKEND_DEVICE" not in launched(modern(), projector=MIB).environment
+    told = {"MTMD_BACKEND_DEVICE": "CUDA0"}
+    assert launched(projector=MIB, environ=told).environment == {}
+    assert launched().environment == {}
+
+
 def test_layers_that_are_divided_by_us() -> None:
     launch = launched(modern(0), modern(1, free=10000), num_gpu=20, limits={"spread": True})
     assert launch.tensor_split
