@@ -56,6 +56,7 @@ AGAIN_AFTER = 30.0
 
 #: Vendors of GPUs on the PCI bus by the library that uses them.
 _BUS_VENDORS = {"CUDA": "0x10de", "ROCm": "0x1002"}
+_INTEL = "0x8086"
 
 
 #: What Metal may start with when it does not start otherwise (2.15).
@@ -222,7 +223,7 @@ class Machine:
             runner = facts or RunnerFacts(title="no runner")
             return merge.chosen([], [], Survey(), rules, runner)
         jetpack, notes = await trio.to_thread.run_sync(self._jetson)
-        signs = await trio.to_thread.run_sync(self._signs)
+        signs, cards = await trio.to_thread.run_sync(self._signs)
         surveys: list[Survey] = []
         passes: list[Pass] = []
         async with trio.open_nursery() as nursery:
@@ -243,7 +244,9 @@ class Machine:
         valid, failed = await self._validated(found)
         outcome = merge.chosen(valid, passes, survey, rules, facts, [*said, *failed])
         usable = facts.libraries is None or bool(facts.libraries & _libraries(signs))
-        self._may_come = bool(signs) and usable
+        # Where every GPU is listed all drivers are there: what is not used then, time won't change.
+        all_there = not failed and max((len(p.devices) for p in passes), default=0) >= max(1, cards)
+        self._may_come = bool(signs) and usable and not all_there
         return outcome
 
     def _jetson(self) -> tuple[str, tuple[Note, ...]]:
@@ -251,15 +254,18 @@ class Machine:
         note = jetson.note(release, self._rules.environ)
         return jetson.jetpack(release, self._rules.environ), () if note is None else (note,)
 
-    def _signs(self) -> frozenset[str]:
-        """What hints at a GPU: sources that may know one, render nodes, cards on the bus."""
+    def _signs(self) -> tuple[frozenset[str], int]:
+        """What hints at a GPU: sources that may know one, render nodes, cards on the bus; and the
+        number of those."""
         signs = set(sources(self._rules.environ, self._root))
         if any((self._root / "dev/dri").glob("renderD*")):
             signs.add("render node")
+        cards = 0
         for library, vendor in _BUS_VENDORS.items():
-            if gpus_on_bus(self._root, vendor):
+            if found := gpus_on_bus(self._root, vendor):
                 signs.add(library)
-        return frozenset(signs)
+                cards += len(found)
+        return frozenset(signs), cards + len(gpus_on_bus(self._root, _INTEL))
 
     async def _survey(self, into: list[Survey]) -> None:
         into.append(await self._makers.survey(_SURVEY_LIMIT))

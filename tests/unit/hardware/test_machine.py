@@ -477,6 +477,35 @@ async def test_a_driver_that_wakes_up_longer_than_anybody_waits_is_found(
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(
+    ("vendors", "again"),
+    [((), False), (("0x8086",), False), (("0x8086", "0x10de"), True), (("0x1002",) * 2, True)],
+)
+async def test_a_gpu_that_is_left_out_is_not_looked_for_again(
+    mock_clock: MockClock, tmp_path: Path, vendors: tuple[str, ...], again: bool
+) -> None:
+    """Where all are listed no driver is missing: each load would wait for the same list anew."""
+    (tmp_path / "dev/dri").mkdir(parents=True)
+    (tmp_path / "dev/dri/renderD128").touch()
+    for number, vendor in enumerate(vendors):
+        card = tmp_path / f"sys/bus/pci/devices/0000:0{number}:02.0"
+        card.mkdir(parents=True)
+        (card / "vendor").write_text(f"{vendor}\n")
+        (card / "class").write_text("0x030000\n")
+    runner = FakeRunner(
+        "Vulkan0: UHD (8000 MiB, 7000 MiB free)",
+        messages="ggml_vulkan: 0 = UHD (Intel) | uma: 1 | fp16: 1\n",
+    )
+    here = machine(runner, root=tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(here.run)
+        assert (await here.known()).devices == ()
+        mock_clock.jump(AGAIN_AFTER)
+        await here.reading()
+        assert len(runner.asked) == (2 if again else 1)
+        nursery.cancel_scope.cancel()
+
+
 NO_CUDA = "ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected"
 
 
