@@ -34,7 +34,7 @@ from ollamad.scheduler.actions import Abort, Action, Grant, Measure, Reject, Sta
 from ollamad.scheduler.failures import PROVEN_AFTER, CrashLoops, Retry, retry
 from ollamad.scheduler.ledger import Sizes, planner, settle
 from ollamad.scheduler.records import Condemned, HeldLease, RunnerRecord, State, WaitingRequest
-from ollamad.scheduler.room import victim, victim_on_devices
+from ollamad.scheduler.room import victim, victim_in_memory, victim_on_devices
 from ollamad.scheduler.sizing import (
     LaunchPlan,
     Limits,
@@ -331,7 +331,7 @@ class Core:
                 self._condemn_for(request, runner, "memory ran out", now)
             return False
         if len(self._runners) >= self.limits.loaded_models:
-            return self._make_room(request, victim(self._runners.values(), busy_too=True), now)
+            return self._make_room(request, victim(self._runners.values()), now)
         if self._memory is None or self._memory[0] != request.ticket:
             if self._measuring is None:
                 self._measuring = True
@@ -347,11 +347,9 @@ class Core:
         )
         launch = planned_without(())
         goes = victim_on_devices(self._runners.values(), launch, planned_without)
-        # Idle models make way before memory is swapped out; work in progress only if it must, and
-        # nobody for a model that would not fit into the empty machine either.
-        if goes is None and launch.verdict in (Verdict.NEEDS_SWAP, Verdict.NEEDS_ROOM):
-            busy_too = launch.verdict is Verdict.NEEDS_ROOM
-            goes = victim(self._runners.values(), busy_too=busy_too)
+        # Nobody makes way for a model that would not fit into the empty machine either.
+        if goes is None:
+            goes = victim_in_memory(self._runners.values(), launch, planned_without)
         if goes is not None:
             return self._make_room(request, goes, now)
         if launch.verdict not in (Verdict.FITS, Verdict.NEEDS_SWAP):
@@ -402,10 +400,10 @@ class Core:
                 return request
         return None
 
-    def _make_room(self, request: WaitingRequest, goes: RunnerRecord | None, now: int) -> bool:
+    def _make_room(self, request: WaitingRequest, goes: RunnerRecord, now: int) -> bool:
         """Have ``goes`` go for ``request``, and nobody else any more. True if one is spared."""
         spared = self._lift_sentences(request, but=goes)
-        if goes is not None and goes.state is State.READY:
+        if goes.state is State.READY:
             self._condemn_for(request, goes, f"makes room for {request.spec.name}", now)
         return spared
 

@@ -84,10 +84,8 @@ def settle(runner: RunnerRecord, size: int, devices: Mapping[str, int], sizes: S
     launch = runner.plan
     seen = {d.name: devices[d.name] for d in launch.devices if d.name in devices}
     shared = [d.name for d in launch.devices if d.integrated]
-    expected = launch.predicted - sum(launch.on_devices)
-    expected += sum(launch.on_device[name] for name in shared)
     host = size - sum(seen.values()) + sum(seen.get(name, 0) for name in shared)
-    runner.reserved += max(0, host - expected)
+    runner.reserved += max(0, host - launch.host)
     if seen:
         runner.devices = seen
     sizes.remember(size_key(runner.spec, launch), Seen(size, sum(seen.values())))

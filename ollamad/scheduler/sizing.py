@@ -22,7 +22,8 @@ from ollamad.units import human_gib
 MIB = 1 << 20
 GIB = 1 << 30
 
-#: The most host memory that one runner's prompt cache gets, and the part of the free memory.
+#: The most host memory that one runner's prompt cache gets, and the part of what the model leaves:
+#: a tenth of all that is free would take other models' places, mostly for nothing.
 CACHE_RAM_MAX = 8192 * MIB
 CACHE_RAM_SHARE = 10
 
@@ -92,9 +93,10 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     ``all_layers``, ``reason``, ``placed`` (its ``fits``), ``wanted_on_devices`` and
     ``room_on_devices`` (its ``wanted`` and ``available``).
 
-    ``predicted``: bytes without the prompt cache, those on devices included; ``reserved``: what is
-    set aside in main memory for this runner, the prompt cache included. ``beside_others``: other
-    runners live, so that it may not have the cores for itself.
+    ``predicted``: bytes without the prompt cache, those on devices included; ``host``: those of
+    main memory, devices that share it included; ``reserved``: what is set aside in main memory for
+    this runner, the prompt cache included and files that are mapped left out. ``beside_others``:
+    other runners live, so that it may not have the cores for itself.
     """
 
     num_ctx: int
@@ -121,6 +123,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     room_on_devices: int = 0
     reason: str = ""
     predicted: int
+    host: int
     reserved: int
     available: int
     verdict: Verdict
@@ -247,7 +250,7 @@ def plan(
         )
     cache = 0
     if spec.is_completion and free is not None:
-        cache = max(0, min(CACHE_RAM_MAX, free // CACHE_RAM_SHARE, free - chosen.host))
+        cache = max(0, min(CACHE_RAM_MAX, (free - chosen.host) // CACHE_RAM_SHARE))
     cache_mib = cache // MIB
     verdict = Verdict.FITS
     if limits.memory_guard and want.use_mmap is not True and free is not None:
@@ -283,6 +286,7 @@ def plan(
         room_on_devices=placement.available,
         reason=placement.reason,
         predicted=chosen.predicted,
+        host=chosen.host,
         reserved=max(0, pinned) + cache_mib * MIB,
         available=max(0, (free or 0) + reading.swap_free),
         verdict=verdict,
@@ -292,7 +296,7 @@ def plan(
 
 def too_large(refused: LaunchPlan) -> OllamadError:
     """The error for a model that memory and swap cannot hold (4.13)."""
-    required, available = human_gib(refused.predicted), human_gib(refused.available)
+    required, available = human_gib(refused.host), human_gib(refused.available)
     return OllamadError(
         f"model requires more system memory ({required}) than is available ({available})"
     )

@@ -498,10 +498,49 @@ def test_idle_models_go_until_the_new_one_fits() -> None:
     world = World(total=8 * GIB)
     serve(world, "a", gib=2)
     serve(world, "b", gib=2)
-    serve(world, "c", gib=3)
+    serve(world, "c", gib=4)
     assert loaded(world) == "bc"
     serve(world, "d", gib=6)
     assert loaded(world) == "d"
+
+
+def test_only_those_go_whose_memory_is_needed() -> None:
+    world = World(Limits(max_loaded=9), total=16 * GIB)
+    serve(world, "a", gib=1)
+    serve(world, "b", gib=6)
+    serve(world, "c", gib=2)
+    # One by one, a would go first: it is the least useful. But b has to go in any case.
+    serve(world, "d", gib=9)
+    assert loaded(world) == "acd"
+
+
+def test_a_busy_model_that_must_go_takes_no_idle_one_along() -> None:
+    world = World(Limits(max_loaded=9), total=16 * GIB)
+    serve(world, "a", gib=1)
+    b = world.ask(spec("b", gib=8))
+    world.settle()
+    c = world.ask(spec("c", gib=9))
+    world.settle()
+    assert (loaded(world), c in world.waiting) == ("ab", True)
+    world.release(b)
+    world.settle()
+    assert loaded(world) == "ac"
+
+
+def test_work_is_waited_for_only_until_swap_will_do() -> None:
+    world = World(total=8 * GIB, swap=2 * GIB)
+    a = world.ask(spec("a", gib=1, completion=False))
+    world.settle()
+    b = world.ask(spec("b", gib=4, completion=False))
+    world.settle()
+    c = world.ask(spec("c", gib=7.8, completion=False))
+    world.settle()
+    # Only b has to go: who comes for a is let in.
+    another_a = world.ask(spec("a", gib=1, completion=False), slot=False)
+    assert another_a in world.leases
+    world.release(b)
+    world.settle()
+    assert sorted(world.leases) == [a, c, another_a]
 
 
 def test_a_model_that_fits_nowhere_is_refused_and_nobody_goes_for_it() -> None:
@@ -511,7 +550,7 @@ def test_a_model_that_fits_nowhere_is_refused_and_nobody_goes_for_it() -> None:
     world.settle()
     # The prompt cache of "a" is promised, too.
     assert world.errors[ticket].message == (
-        "model requires more system memory (10.0 GiB) than is available (6.2 GiB)"
+        "model requires more system memory (10.0 GiB) than is available (6.4 GiB)"
     )
     assert loaded(world) == "a"
 

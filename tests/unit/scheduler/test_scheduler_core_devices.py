@@ -107,6 +107,31 @@ def test_a_model_on_the_cpu_does_not_go_for_room_on_a_device() -> None:
     assert loaded(world) == "ac"
 
 
+def test_a_model_on_a_device_does_not_go_for_room_in_main_memory() -> None:
+    world = World(total=16 * GIB, cards=(card(0, 16),))
+    serve(world, "a", gib=10)
+    serve(world, "b", gib=8, num_gpu=0)
+    serve(world, "c", gib=9, num_gpu=0)
+    assert loaded(world) == "ac"
+
+
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [
+        (Limits(), "model requires more system memory"),
+        # Not one of its two layers fits on the device.
+        (Limits(require_gpu=True, memory_guard=False), "OLLAMAD_REQUIRE_GPU is set"),
+    ],
+)
+def test_nobody_goes_for_a_model_that_is_refused(limits: Limits, why: str) -> None:
+    world = World(limits, total=32 * GIB, cards=(card(0, 16),))
+    serve(world, "a", gib=10)
+    ticket = world.ask(spec("b", gib=60, shape={"kv_heads": (0,)}))
+    world.settle()
+    assert world.errors[ticket].message.startswith(why)
+    assert loaded(world) == "a"
+
+
 def test_a_number_of_layers_takes_nobodys_place() -> None:
     world = World(cards=(card(0, 16),))
     serve(world, "a", gib=12)

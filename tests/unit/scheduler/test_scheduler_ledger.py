@@ -9,7 +9,7 @@ from ollamad.hardware.device import Device
 from ollamad.scheduler.failures import NO_RELIEF
 from ollamad.scheduler.ledger import REMEMBERED_SIZES, Sizes, planner, settle
 from ollamad.scheduler.records import RunnerRecord
-from ollamad.scheduler.sizing import GIB, Limits, MemoryReading, Seen, plan, size_key
+from ollamad.scheduler.sizing import GIB, LaunchPlan, Limits, MemoryReading, Seen, plan, size_key
 from ollamad.scheduler.spec import ModelSpec
 
 CARD = card(0, 24)
@@ -20,8 +20,8 @@ def reading(*devices: Device, free: int = 60) -> MemoryReading:
     return MemoryReading(total=64 * GIB, free=free * GIB, devices=devices)
 
 
-def record(wanted: ModelSpec, *devices: Device) -> RunnerRecord:
-    launch = plan(wanted, reading(*devices), Limits())
+def record(wanted: ModelSpec, *devices: Device, launch: LaunchPlan | None = None) -> RunnerRecord:
+    launch = launch or plan(wanted, reading(*devices), Limits())
     return RunnerRecord(
         id=1,
         spec=wanted,
@@ -54,6 +54,13 @@ def test_what_a_runner_takes_on_devices() -> None:
     assert more(record(spec(gib=4), CARD), 5, 5) == (0, {"CUDA0": 5})
     assert more(record(spec(gib=4), CARD), 7, 5) == (2, {"CUDA0": 5})
     assert more(record(spec(gib=4), CARD), 3) == (3, {"CUDA0": 4}), "nothing about devices"
+
+
+def test_more_than_ever_in_main_memory_though_it_was_seen_to_take_much() -> None:
+    seen = Seen(total=7 * GIB, on_devices=5 * GIB)
+    launch = plan(spec(gib=4), reading(CARD), Limits(), measured=lambda _: seen)
+    assert (launch.predicted, launch.host, launch.on_device) == (7 * GIB, 0, {"CUDA0": 4 * GIB})
+    assert more(record(spec(gib=4), launch=launch), 7, 5) == (2, {"CUDA0": 5})
 
 
 def test_what_a_runner_takes_on_devices_that_share_main_memory() -> None:

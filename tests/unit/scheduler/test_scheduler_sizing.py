@@ -26,6 +26,7 @@ from ollamad.scheduler.sizing import (
     too_large,
 )
 from ollamad.scheduler.spec import ModelShape, ModelSpec
+from ollamad.units import human_gib
 
 #: 32 layers of 8 heads of 128: 128 KiB a token.
 SHAPE = ModelShape(weight_bytes=4 * GIB, kv_heads=(8,) * 32, key_length=128, value_length=128)
@@ -110,12 +111,12 @@ def test_a_model_may_have_its_own_number_of_slots() -> None:
     assert planned(single).parallel == 1
 
 
-def test_the_prompt_cache_takes_a_tenth_of_what_is_free() -> None:
-    assert planned(spec()).cache_ram_mib == 6 * 1024
-    assert planned(spec()).reserved == 5 * GIB + 6 * GIB
+def test_the_prompt_cache_takes_a_tenth_of_what_the_model_leaves() -> None:
+    assert planned(spec()).cache_ram_mib == 5632
+    assert planned(spec()).reserved == 5 * GIB + 5632 * MIB
     huge = MemoryReading(total=512 * GIB, free=500 * GIB)
     assert planned(spec(), huge).cache_ram_mib == 8192
-    tight = MemoryReading(total=64 * GIB, free=5 * GIB + 100 * MIB)
+    tight = MemoryReading(total=64 * GIB, free=5 * GIB + 1000 * MIB)
     assert planned(spec(), tight).cache_ram_mib == 100
     assert planned(spec(), MemoryReading(total=64 * GIB, free=GIB)).cache_ram_mib == 0
     assert planned(spec(is_completion=False)).cache_ram_mib == 0
@@ -234,7 +235,7 @@ def test_a_device_that_shares_main_memory_takes_it() -> None:
     got = planned(spec(), shared)
     assert got.placed
     assert got.reserved == 5 * GIB + got.cache_ram_mib * MIB
-    assert got.cache_ram_mib == 12 * 1024 // 10
+    assert got.cache_ram_mib == (12 - 5) * 1024 // 10
     # 5 GiB are more than 80 % of the 6 that main memory has, whatever the device says.
     assert not planned(spec(), with_cards(shared.devices[0], free=6 * GIB)).placed
 
@@ -301,6 +302,14 @@ def test_the_text_of_a_refusal() -> None:
     assert error.message == (
         "model requires more system memory (5.0 GiB) than is available (1.5 GiB)"
     )
+
+
+def test_what_is_on_devices_is_not_refused() -> None:
+    few = MemoryReading(total=4 * GIB, free=GIB, devices=(card(total=4, free=4),))
+    refused = plan(spec(), few, Limits())
+    assert refused.verdict is Verdict.TOO_LARGE
+    assert 0 < refused.host < refused.predicted
+    assert human_gib(refused.host) in too_large(refused).message
 
 
 def test_the_number_of_models() -> None:
