@@ -189,6 +189,7 @@ class Launcher:
         self._num_parallel = settings.num_parallel
         self._kv_cache_type = settings.kv_cache_type
         self._overhead = settings.gpu_overhead
+        self._require_gpu = settings.require_gpu
         self._kinds = kinds
         self._derived = derived
         #: Held while files are made: two at a time would only be slower.
@@ -260,6 +261,10 @@ class Launcher:
         self._tell_plan(spec, plan)
         runner = await self._start_or_retry(spec, launch)
         _tell_outcome(spec, plan, runner)
+        if self._require_gpu and _missed_devices(plan, runner):
+            await runner.stop(grace=0)
+            where = why_not_on_devices(plan, runner.memory())
+            raise LoadError(f"OLLAMAD_REQUIRE_GPU is set and the model would run {where}")
         return runner
 
     def _tell_plan(self, spec: ModelSpec, plan: LaunchPlan) -> None:
@@ -301,6 +306,13 @@ class Launcher:
             rundir=self._rundir,
             load_timeout_ns=self._load_timeout_ns,
         )
+
+
+def _missed_devices(plan: LaunchPlan, runner: Runner) -> bool:
+    """Whether nothing is on devices although the plan was otherwise: a driver that has failed since
+    it was asked leaves the runner with the processor, and llama.cpp goes on with that."""
+    use = runner.memory()
+    return bool(plan.devices) and use.total_layers > 0 and use.gpu_layers == 0 and use.vram == 0
 
 
 def _memory_fields(device: Device, overhead: int) -> dict[str, str]:

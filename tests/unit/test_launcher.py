@@ -12,9 +12,11 @@ from support.creating import gguf
 
 from ollamad.errors import LoadError
 from ollamad.gguf.errors import GGUFError
+from ollamad.hardware.device import Device
 from ollamad.launcher import Launcher, LaunchFacts, launch_of, read_launch_facts
 from ollamad.runners.command import Launch
 from ollamad.runners.kinds import Found
+from ollamad.runners.log import MemoryUse
 from ollamad.runners.process import Runner
 from ollamad.runners.rundir import RunDirectory
 from ollamad.scheduler.options import RunnerOptions
@@ -212,6 +214,64 @@ async def test_shards_that_cannot_be_linked(tmp_path: Path, shards: tuple[Path, 
     plan_ = plan(wanted, MemoryReading(total=GIB, free=GIB), Limits())
     with pytest.raises(LoadError, match=r"^preparing the model for llama\.cpp failed: .*shards-"):
         await launcher(tmp_path, rundir)(wanted, plan_)
+
+
+class Loaded:
+    """A runner that has loaded a model, and tells where it is."""
+
+    def __init__(self, gpu_layers: int) -> None:
+        self.gpu_layers = gpu_layers
+        self.stopped = False
+
+    def memory(self) -> MemoryUse:
+        sizes = {"CUDA0": 9} if self.gpu_layers else {}
+        return MemoryUse(
+            10, sum(sizes.values()), per_device=sizes, gpu_layers=self.gpu_layers, total_layers=31
+        )
+
+    async def stop(self, grace: float) -> None:
+        self.stopped = True
+
+
+@pytest.mark.parametrize(
+    ("gpu_layers", "required", "refused"),
+    [(0, True, True), (0, False, False), (5, True, False)],
+)
+async def test_a_runner_that_finds_no_device_is_refused_where_one_is_required(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gpu_layers: int,
+    required: bool,
+    refused: bool,
+) -> None:
+    """The device was there when it was looked for; llama.cpp then goes on without it."""
+    runner = Loaded(gpu_layers)
+
+    async def start(_self: Launcher, _launch: Launch) -> Loaded:
+        return runner
+
+    monkeypatch.setattr(Launcher, "_start", start)
+    environ = {"HOME": "/home/user", "OLLAMAD_REQUIRE_GPU": "1" if required else ""}
+    rundir = RunDirectory.create(tmp_path)
+    nursery: Any = None
+    load = Launcher(
+        nursery,
+        rundir,
+        Settings.from_environ(environ),
+        kinds=Found((), ()),
+        derived=Derived(tmp_path / "compat", tmp_path),
+    )
+    wanted = spec(file(tmp_path, "m", gguf("llama", **MODEL)))
+    device = Device(id="0", library="CUDA", name="CUDA0", total_memory=8 * GIB, free_memory=8 * GIB)
+    reading = MemoryReading(total=GIB, free=GIB, devices=(device,))
+    plan_ = plan(wanted, reading, Limits())
+    if refused:
+        with pytest.raises(LoadError, match=r"would run on the CPU: .* no layer on CUDA0"):
+            await load(wanted, plan_)
+    else:
+        await load(wanted, plan_)
+    assert runner.stopped is refused
+    rundir.close()
 
 
 def test_a_runner_beside_others_gives_way_on_the_cores() -> None:
