@@ -160,8 +160,9 @@ class Core:
     def expire(self, key: str, now: int, *, reason: str = "unload requested") -> list[Action]:
         """Unload this model once those who asked for it before are served.
 
-        A key that is not loaded is no error.
+        A key that is not loaded is no error. If its runners kept dying, it may be tried again.
         """
+        self._loops.forget(key)
         if (runner := self._runners.get(key)) is not None:
             self._condemn(runner, before=self._next_ticket, ticket=None, reason=reason, now=now)
         return self._decide(now)

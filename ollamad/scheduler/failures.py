@@ -23,7 +23,7 @@ DEATHS = 3
 DEATHS_WINDOW = 600 * SECOND
 #: How long a model is left alone after the last of ``DEATHS``, doubled with each further one.
 FIRST_PAUSE = 10 * SECOND
-LONGEST_PAUSE = 300 * SECOND
+LONGEST_PAUSE = 60 * SECOND
 #: A runner has to live so long after an answer for that answer to count: the request that a runner
 #: dies of may end just before its death is noticed.
 PROVEN_AFTER = SECOND
@@ -120,6 +120,10 @@ class CrashLoops:
             loop.until = now + pause
         if len(self._loops) > _REMEMBERED:
             del self._loops[next(iter(self._loops))]
+
+    def forget(self, key: str) -> None:
+        """Somebody asks for a new beginning."""
+        self._loops.pop(key, None)
 
     def refusal(self, key: str, now: int) -> RunnerKeepsDying | None:
         """The error for a request whose model is left alone for now; None if it is not."""

@@ -143,7 +143,7 @@ class Scheduler(Generic[R]):
         """Unload a model when the requests that it has are served. False if it is not loaded."""
         runners = self._core.runners()
         keys = [r.spec.key for r in runners if key_or_name in (r.spec.key, r.spec.name)]
-        for key in keys:
+        for key in keys or [key_or_name]:
             self._perform(self._core.expire(key, _now()))
         return bool(keys)
 

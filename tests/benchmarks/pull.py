@@ -25,6 +25,7 @@ from support.registry import CONFIG, MANIFEST, MODEL, DockerRegistry, digest_of,
 from benchmarks.figures import Figure, Pairs, alternate, number
 from benchmarks.load import Target, exchange
 from benchmarks.rig import Neighbours, started
+from benchmarks.starting import until_idle
 
 #: Bytes of the blob unless told otherwise.
 SIZE = 2_000_000_000
@@ -55,6 +56,8 @@ def throughput(quick: bool, size: int | None = None) -> list[Figure]:
         url = f"{registry.url}/v2/{REPOSITORY}/blobs/{digest}"
         pulls: list[Watched] = []
         with started() as daemon:
+            assert daemon.process is not None
+            until_idle(psutil.Process(daemon.process.pid))
             idle = _memory(daemon)
 
             def bare() -> float:
@@ -214,3 +217,6 @@ def watching(daemon: Daemon) -> Iterator[Watched]:
         over.set()
         for thread in threads:
             thread.join()
+        # What is over sooner than the first look has been seen, too.
+        with contextlib.suppress(psutil.Error):
+            look()

@@ -162,7 +162,7 @@ def daemon(quick: bool) -> list[Figure]:
             seconds.append(time.perf_counter() - begin)
             assert running.process is not None
             process = psutil.Process(running.process.pid)
-            _until_idle(process)
+            until_idle(process)
             idle.append(process.memory_info().rss / 1e6)
             private.append(process.memory_full_info().uss / 1e6)
     with loaded(smollm2()) as rig:
@@ -191,7 +191,7 @@ def daemon(quick: bool) -> list[Figure]:
     ]
 
 
-def _until_idle(process: psutil.Process) -> None:
+def until_idle(process: psutil.Process) -> None:
     """Wait until the process does nothing any more; memory is told of a daemon at rest."""
     for _ in range(50):
         if cpu_during(process, lambda: time.sleep(0.2))[0] < 0.005:

@@ -32,8 +32,11 @@ def fake_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeDaemon
 @pytest.fixture
 def fake(fake_daemon: FakeDaemon) -> Iterator[FakeDaemon]:
     """The same, with runners that do what ``fake.will`` says until the end of the test."""
+    deaths = fake_daemon.log.count("runner ended pid")
     yield fake_daemon
     fake_daemon.will()
+    if fake_daemon.log.count("runner ended pid") > deaths:
+        fake_daemon.forgive()
 
 
 @pytest.fixture

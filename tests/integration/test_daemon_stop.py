@@ -219,6 +219,7 @@ def test_a_load_in_progress_is_given_up(with_model: Callable[..., Daemon]) -> No
     loading = {"health": [{"status": 503, "body": {"error": {"message": "Loading model"}}}]}
     daemon = with_model(loading, OLLAMAD_SHUTDOWN_GRACE="0")
     with asking(daemon, ENDLESS) as request:
+        eventually(lambda: "loading model" in daemon.log, what="the load has begun")
         eventually(lambda: len(daemon.family()) == 2, what="a runner is started")
         runners = daemon.family()
         daemon.signal(signal.SIGTERM)

@@ -54,6 +54,11 @@ class FakeDaemon(Daemon):
         new.write_text(json.dumps(script))
         new.replace(self._script)
 
+    def forgive(self) -> None:
+        """Unload everything, so that runners that died often may be started again at once."""
+        for model in self.get("/api/tags")["models"]:
+            self.request("POST", "/api/generate", {"model": model["name"], "keep_alive": 0})
+
     def add(self, name: str, arch: str = "llama", **keys: Any) -> None:
         """A model of that name; ``keys`` go into its file."""
         self.create(name, model_file(self.home, name.replace("/", "-"), arch, **keys))

@@ -72,8 +72,7 @@ class Stage(FakeDaemon):
     def clear(self) -> None:
         """Nothing loaded, nothing told, nothing written down."""
         self.will()
-        for model in self.loaded():
-            self.post("/api/generate", {"model": model, "keep_alive": 0})
+        self.forgive()
         eventually(lambda: self.family() == [], what="no runner is left")
         self._journal.write_text("")
 

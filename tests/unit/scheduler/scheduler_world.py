@@ -145,6 +145,8 @@ class World:
         #: What they said that they take, or were thought to take before.
         self.promised: dict[int, dict[str, int]] = {}
         self.deaths: dict[str, Deaths] = {}
+        #: Models that were left alone until somebody unloaded them.
+        self.forgiven = 0
         #: When a runner had served its first request.
         self.served: dict[int, int] = {}
         self.events = 0
@@ -264,6 +266,8 @@ class World:
         )
 
     def expire(self, key: str) -> None:
+        forgotten = self.deaths.pop(key, None)
+        self.forgiven += forgotten is not None and forgotten.until > 0
         self.did(self.core.expire(key, self.now))
 
     def expire_all(self) -> None:

@@ -329,12 +329,21 @@ def test_a_model_whose_runners_die_is_left_alone_for_a_while() -> None:
     world.pass_time(1)
     assert refused(world) is None
     # Each further one doubles the pause.
-    for pause in (20, 40, 80, 160, 300, 300):
+    for pause in (20, 40, 60, 60):
         die(world)
         error = refused(world)
         assert error is not None
         assert error.retry_after == pause <= LONGEST_PAUSE // SECOND
         world.pass_time(pause * SECOND)
+
+
+def test_who_unloads_the_model_may_try_it_at_once() -> None:
+    world = World()
+    for _ in range(DEATHS):
+        die(world)
+    assert refused(world) is not None
+    world.expire("a")
+    assert refused(world) is None
 
 
 def test_those_who_wait_are_refused_with_it() -> None:
