@@ -142,10 +142,13 @@ class Seen(msgspec.Struct, frozen=True):
     total: int = 0
     on_devices: int = 0
 
-    @property
-    def is_offloaded(self) -> bool:
-        """Whether all of it was on devices, as far as the runner's figures tell."""
-        return self.on_devices > 0 and self.total - self.on_devices <= self.total // 20
+    def whole(self, stays: int) -> int:
+        """Bytes on devices if all of it was there that can be, else 0.
+
+        ``stays``: bytes that are in main memory in any case, as what tokens are looked up in.
+        """
+        beside = self.total - self.on_devices - stays
+        return self.on_devices if beside <= self.total // 20 else 0
 
 
 #: What a launch of the same model in the same way was seen to take: (key, context, slots, KV type).
@@ -351,7 +354,7 @@ class _Sizer(msgspec.Struct, frozen=True):
                 flash=flash,
             )
             seen = self.measured((spec.key, context, parallel, kv_cache_type))
-            placement = self._place(need, seen.on_devices if seen.is_offloaded else 0)
+            placement = self._place(need, seen.whole(need.host_bytes(need.layers + 1)))
             devices = placement.devices
             settled = batch, flash
             flash = flash_attention(limits.flash_attention, devices)

@@ -290,6 +290,15 @@ def test_a_measured_launch_is_placed_by_what_it_took() -> None:
     assert not planned(spec(), reading).placed
     seen = Seen(total=4 * GIB, on_devices=4 * GIB)
     assert plan(spec(), reading, Limits(), measured=lambda _: seen).placed
+    # What tokens are looked up in never is on a device.
+    shape = msgspec.structs.replace(
+        spec().shape, layer_bytes=(GIB // 16,) * 32, other_bytes=2 * GIB
+    )
+    shape = msgspec.structs.replace(shape, input_bytes=2 * GIB)
+    wide = msgspec.structs.replace(spec(), shape=shape)
+    seen = Seen(total=3 * GIB, on_devices=GIB)
+    got = plan(wide, reading, Limits(), measured=lambda _: seen)
+    assert (got.on_device, got.host) == ({"CUDA0": GIB}, 2 * GIB)
     # Half of it was elsewhere: that says nothing about the whole.
     seen = Seen(total=8 * GIB, on_devices=4 * GIB)
     assert not plan(spec(), reading, Limits(), measured=lambda _: seen).placed
