@@ -79,7 +79,23 @@ def _refused_by_architecture(candidate: Candidate, each: Pass) -> Note | None:
 
 def doubt(candidate: Candidate, each: Pass) -> Note | None:
     """What may be wrong with a device that is used."""
-    device, compiled = candidate.device, _compiled(each)
+    return _doubtful_architecture(candidate.device, each) or _doubtful_driver(candidate, each)
+
+
+def _doubtful_driver(candidate: Candidate, each: Pass) -> Note | None:
+    """Nobody knows whether the floors of `_refused_by_driver` hold."""
+    if not _has_floor(candidate, each) or candidate.device.nvidia_driver:
+        return None
+    return Note(
+        "warning",
+        f"the version of NVIDIA's driver is unknown: {named(candidate.device)} is used without "
+        "knowing whether the driver is new enough",
+        "if loading fails, update NVIDIA's driver",
+    )
+
+
+def _doubtful_architecture(device: Device, each: Pass) -> Note | None:
+    compiled = _compiled(each)
     if device.library != "CUDA" or not compiled:
         return None
     if device.compute == (0, 0):
@@ -119,9 +135,7 @@ def _refused_by_driver(candidate: Candidate, each: Pass) -> Note | None:
     """The floors of the variant ``cuda_v12`` (1.5 rule 2)."""
     device, runtime = candidate.device, each.backend.runtime
     branch = device.nvidia_driver
-    if each.backend.variant != "cuda_v12" or device.library != "CUDA" or not branch:
-        return None
-    if branch >= 570 or runtime[0] != 12 or runtime < (12, 4):
+    if not branch or branch >= 570 or not _has_floor(candidate, each):
         return None
     if branch < 550:
         required = "550 or newer"
@@ -135,6 +149,13 @@ def _refused_by_driver(candidate: Candidate, each: Pass) -> Note | None:
         f'"{required}")',
         "update NVIDIA's driver",
     )
+
+
+def _has_floor(candidate: Candidate, each: Pass) -> bool:
+    """Whether the backend needs a driver of some age at least."""
+    if each.backend.variant != "cuda_v12" or candidate.device.library != "CUDA":
+        return False
+    return (12, 4) <= each.backend.runtime < (13, 0)
 
 
 def _refused_as_integrated(candidate: Candidate, rules: Rules) -> Note | None:

@@ -223,6 +223,7 @@ def test_rocm_needs_kernels_for_the_target() -> None:
         (535, (12, 2), {"CUDA0", "CUDA1", "Vulkan0"}),
         (535, (13, 0), {"CUDA0", "CUDA1", "Vulkan0"}),
         (0, (12, 8), {"CUDA0", "CUDA1", "Vulkan0"}),
+        (0, (12, 2), {"CUDA0", "CUDA1", "Vulkan0"}),
         (549, (12, 4), {"Vulkan0"}),
         (550, (12, 4), {"CUDA0", "CUDA1", "Vulkan0"}),
         (550, (12, 7), {"CUDA0", "CUDA1", "Vulkan0"}),
@@ -245,6 +246,8 @@ def test_the_floor_of_nvidias_driver(branch: int, runtime: tuple[int, int], kept
     if branch and len(kept) < 3:
         required = "550" if branch < 550 else "570"
         assert f'required_driver="{required} or newer"' in texts(found)
+    doubted = "the version of NVIDIA's driver is unknown" in texts(found)
+    assert doubted is (not branch and (12, 4) <= runtime < (13, 0))
     other = outcome(
         Pass(backend=Backend(variant="cuda_v13", runtime=runtime), devices=devices), survey=survey
     )
