@@ -47,8 +47,9 @@ _ALONE_LIMIT = 10.0
 _INFO_LIMIT = 5.0
 #: Seconds that each of the makers' libraries has, and that it has when there is a device of its.
 _SURVEY_LIMIT, _LONG_SURVEY_LIMIT = 1.0, 3.0
-#: Seconds that fresh memory figures may take.
-_REFRESH_LIMIT = 1.0
+#: Seconds that fresh memory figures of one source may take, and those of all: a reading that comes
+#: too late for the scheduler is worse than old figures, because then it knows of no device.
+_REFRESH_LIMIT, _ALL_REFRESH_LIMIT = 1.0, 4.0
 #: Seconds that a reading waits for a look for devices: whoever can wait longer did so before.
 _PATIENCE = 5.0
 #: Seconds between two attempts to find what was not there.
@@ -193,7 +194,9 @@ class Machine:
         if not any(outcome.vendors):
             known = self.hardware
             return Hardware(memory, _shared(known.devices, memory), known.notes)
-        fresh = await self._makers.memory(_REFRESH_LIMIT)
+        fresh = Survey()
+        with trio.move_on_after(_ALL_REFRESH_LIMIT):
+            fresh = await self._makers.memory(_REFRESH_LIMIT)
         now = {_key(vendor): vendor for vendor in fresh.devices}
         devices = [
             device if vendor is None else _refreshed(device, now.get(_key(vendor)))

@@ -73,6 +73,7 @@ class FakeMakers:
         self.surveys = list(surveys) or [Survey()]
         self.fresh = fresh
         self.limits: list[float] = []
+        self.delay = 0.0
         self.closed = False
 
     async def survey(self, limit: float = 1.0) -> Survey:
@@ -80,6 +81,7 @@ class FakeMakers:
         return self.surveys.pop(0) if len(self.surveys) > 1 else self.surveys[0]
 
     async def memory(self, limit: float = 1.0) -> Survey:
+        await trio.sleep(self.delay)
         return Survey(self.fresh)
 
     async def aclose(self) -> None:
@@ -391,6 +393,20 @@ async def test_a_device_that_does_not_answer_keeps_its_figure(
     here = machine(FakeRunner(CUDA0), FakeMakers(Survey((T4,))))
     await here.discover()
     assert (await here.reading()).devices[0].free_memory == 9000 * MIB
+    assert "unable to refresh free memory, using old values" in caplog.text
+
+
+async def test_figures_that_come_too_late_are_not_waited_for(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The scheduler goes on without any device when a reading takes ten seconds."""
+    makers = FakeMakers(Survey((T4,)), fresh=(replace(T4, free=GIB),))
+    here = machine(FakeRunner(CUDA0), makers)
+    await here.discover()
+    makers.delay = 60
+    began = trio.current_time()
+    assert (await here.reading()).devices[0].free_memory == 9000 * MIB
+    assert trio.current_time() - began < 10
     assert "unable to refresh free memory, using old values" in caplog.text
 
 
