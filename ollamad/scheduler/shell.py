@@ -11,6 +11,7 @@ import logging
 from types import TracebackType
 from typing import Generic
 
+import msgspec
 import trio
 
 from ollamad.errors import LoadError, NotFound, OllamadError, RunnerUnfit, ShuttingDown, quoted
@@ -57,6 +58,8 @@ class Scheduler(Generic[R]):
         self._kept = core.sizes
         self._start_runner = start_runner
         self._read_memory = read_memory
+        #: What is used when the memory cannot be read.
+        self._instead = MemoryReading()
         self._nursery: trio.Nursery | None = None
         #: Requests that wait for the core's answer, by ticket.
         self._requests: dict[int, LeaseRequest[R]] = {}
@@ -246,10 +249,11 @@ class Scheduler(Generic[R]):
             self._perform(self._core.tick(_now()))
 
     async def _measure(self) -> None:
-        reading = MemoryReading()
+        reading = self._instead
         try:
             with trio.move_on_after(MEASURE_DEADLINE) as scope:
                 reading = await self._read_memory()
+                self._instead = _without_figures(reading)
         except OSError as error:
             log.warning("cannot read the machine's memory: %s", error)
         else:
@@ -445,6 +449,16 @@ class _Process(Generic[R]):
             nursery.start_soon(until_exit)
             await self.stopping.wait()
             nursery.cancel_scope.cancel()
+
+
+def _without_figures(reading: MemoryReading) -> MemoryReading:
+    """What still holds when a later reading fails: the devices, of which all may be used that no
+    runner was promised. Without them a model would silently go to the CPU."""
+    devices = (
+        msgspec.structs.replace(device, free_memory=device.total_memory)
+        for device in reading.devices
+    )
+    return MemoryReading(devices=tuple(devices), no_gpu=reading.no_gpu)
 
 
 def _now() -> int:

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 import trio
-from scheduler_world import SECOND, spec
+from scheduler_world import SECOND, card, spec
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from ollamad.errors import (
@@ -378,6 +379,35 @@ async def test_memory_that_cannot_be_read_does_not_hold_up_the_queue(
     world.measure_seconds = 1000
     async with running(world) as scheduler, scheduler.lease(spec()) as lease:
         assert lease.queued_ns == pytest.approx((MEASURE_DEADLINE + 1) * SECOND)
+
+
+async def test_devices_are_used_though_their_memory_cannot_be_read(
+    autojump_clock: MockClock,
+) -> None:
+    world = MadeUpWorld()
+    nearly_full = msgspec.structs.replace(card(0, 16), free_memory=GIB)
+    readings = [MemoryReading(total=64 * GIB, free=60 * GIB, devices=(nearly_full,))]
+    plans: list[LaunchPlan] = []
+    start = world.start
+
+    async def read_memory() -> MemoryReading:
+        if not readings:
+            raise OSError("the driver is ill")
+        return readings.pop()
+
+    async def started(wanted: ModelSpec, plan: LaunchPlan) -> MadeUpRunner:
+        plans.append(plan)
+        return await start(wanted, plan)
+
+    world.read_memory = read_memory  # type: ignore[method-assign]
+    world.start = started  # type: ignore[method-assign]
+    async with running(world) as scheduler:
+        for key in "ab":
+            async with scheduler.lease(spec(key, gib=5)):
+                pass
+    assert [[device.name for device in plan.devices] for plan in plans] == [["CUDA0"]] * 2
+    # How much is free now nobody knows, but the first runner was promised one GiB.
+    assert [plan.room_on_devices for plan in plans] == [GIB, 15 * GIB]
 
 
 async def test_what_ps_shows(autojump_clock: MockClock) -> None:
