@@ -22,7 +22,8 @@ PROJECTOR_DEVICE = "MTMD_BACKEND_DEVICE"
 
 #: Libraries whose runners see assigned devices only and number them anew.
 _RENUMBERED = frozenset({"CUDA", "ROCm"})
-_NUMBER = re.compile(r"[0-9]+$")
+#: A backend's own name for a device; others may end in a number as well (RTX 4090).
+_NUMBERED = re.compile(r"([A-Za-z]+)[0-9]+")
 
 
 def minimum_memory(device: Device) -> int:
@@ -101,6 +102,6 @@ def names_in_runner(devices: Sequence[Device]) -> dict[str, str]:
     names = {}
     for position, device in enumerate(devices):
         renumbered = device.library in _RENUMBERED or (alone and device.library == "Vulkan")
-        name = _NUMBER.sub(str(position), device.name) if renumbered else device.name
-        names[name] = device.name
+        numbered = _NUMBERED.fullmatch(device.name) if renumbered else None
+        names[f"{numbered[1]}{position}" if numbered else device.name] = device.name
     return names

@@ -116,6 +116,7 @@ def test_directories_of_the_backends() -> None:
         ([device("MTL0", "Metal")], {"MTL0": "MTL0"}),
         ([device("SYCL1", "Intel Arc")], {"SYCL1": "SYCL1"}),
         ([device("NVIDIA GeForce", "CUDA")], {"NVIDIA GeForce": "NVIDIA GeForce"}),
+        ([device("NVIDIA RTX 4090", "CUDA")], {"NVIDIA RTX 4090": "NVIDIA RTX 4090"}),
         ([], {}),
     ],
 )
