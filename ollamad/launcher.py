@@ -280,6 +280,10 @@ class Launcher:
             log.warning(warning, extra=fields(model=spec.name))
         if plan.flash_attention == "auto" and (warning := driver_warning(plan.devices)):
             log.warning(warning)
+        count = len(plan.devices)
+        if plan.main_gpu is not None and count > 1 and not 0 <= plan.main_gpu < count:
+            told = fields(model=spec.name, main_gpu=plan.main_gpu, devices=count)
+            log.warning("main_gpu names no GPU that there is", extra=told)
         for name in conflicts(plan.devices):
             log.warning("conflicting device environment override", extra=fields(variable=name))
 

@@ -215,6 +215,17 @@ def test_a_model_on_all_gpus(tmp_path: Path) -> None:
         assert entry["size"] == entry["size_vram"] == 105 * MIB
 
 
+def test_a_main_gpu_that_there_is_not(tmp_path: Path) -> None:
+    warning = 'msg="main_gpu names no GPU that there is" model=m:latest main_gpu=5 devices=2'
+    with staged(tmp_path / "h", FAKE_DEVICES=TWO_GPUS) as stage:
+        stage.add("m", **SHAPE)
+        load(stage, offloaded(33, 33), buffer("CUDA1", 80), main_gpu=1)
+        assert "main_gpu names" not in stage.log
+        load(stage, offloaded(33, 33), buffer("CUDA0", 80), main_gpu=5)
+        assert stage.starts()[-1].value("--main-gpu") == "5"
+        assert warning in stage.log
+
+
 def test_a_runner_that_does_not_tell_is_on_the_processor(stage: Stage) -> None:
     entry = load(stage)
     assert entry["size"] > 0
