@@ -83,7 +83,11 @@ def victim_in_memory(
     def is_enough(going: Collection[RunnerRecord]) -> bool:
         return planned_without(going).verdict in enough
 
-    return _fewest(order, is_enough)[0] if order else None
+    going = _fewest(order, is_enough)
+    if launch.verdict is Verdict.NEEDS_SWAP and not is_enough(going):
+        # It will be swapped out in any case: those stay who would hardly make that less.
+        going = [runner for runner in going if runner.reserved > _WORTH * launch.host]
+    return going[0] if going else None
 
 
 def _fewest(

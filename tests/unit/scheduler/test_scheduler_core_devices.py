@@ -115,6 +115,14 @@ def test_a_model_on_a_device_does_not_go_for_room_in_main_memory() -> None:
     assert loaded(world) == "ac"
 
 
+def test_a_model_on_a_device_does_not_go_for_one_that_needs_swap_all_the_same() -> None:
+    world = World(total=16 * GIB, swap=8 * GIB, cards=(card(0, 16),))
+    serve(world, "a", gib=10, completion=False)
+    serve(world, "b", gib=4, num_gpu=0)
+    serve(world, "c", gib=18, num_gpu=0)
+    assert loaded(world) == "ac"
+
+
 @pytest.mark.parametrize(
     ("limits", "why"),
     [
