@@ -30,6 +30,7 @@ CLEAR = tuple(
         r"^model runner has unexpectedly stopped, this may be due to resource limitations or an "
         r"internal error, check ollama server logs for details(: .+)?$",
         r"^llama-server process has terminated: .+$",
+        r"^llama-server reported out-of-memory during startup: .+$",
         r"^llama runner process has terminated: .+$",
         r"^unexpected server status: .+$",
         r'^\{"error":\{"code":400,"message":"request \(\d+ tokens\) exceeds the available context ',
