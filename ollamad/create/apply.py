@@ -11,8 +11,6 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TypeVar, TypeVarTuple
 
 import trio
 
@@ -38,18 +36,15 @@ from ollamad.create.texts import licenses_of, merged_parameters, new_texts, with
 from ollamad.errors import BadRequest, OllamadError
 from ollamad.modelfile.semver import is_newer
 from ollamad.store.config import EMPTY_CONFIG, ConfigBlob
-from ollamad.store.errors import os_error_text
 from ollamad.store.manifest import MEDIA_DRAFT, MEDIA_MODEL, Manifest
 from ollamad.store.name_locks import NameLocks
 from ollamad.store.names import Name
 from ollamad.store.store import Store
+from ollamad.store.threads import in_thread
 from ollamad.version import API_VERSION
 from ollamad.wire import CreateRequest, Progress
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 
 #: Fetches a model into the store; its events, ``success`` included, become create's.
 Pull = Callable[[Name], AsyncGenerator[Progress, None]]
@@ -94,7 +89,7 @@ async def _pulled(
     disk: CreateDisk, name: Name, pull: Pull | None
 ) -> AsyncGenerator[Progress, None]:
     """See that the base is stored."""
-    if await _in_thread(disk.find, name) is not None:
+    if await in_thread(disk.find, name) is not None:
         return
     if pull is None:
         raise OllamadError(
@@ -103,15 +98,6 @@ async def _pulled(
     async with aclosing(pull(name)) as events:
         async for event in events:
             yield event
-
-
-async def _in_thread(function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-    """``function`` in a worker thread; the system's errors come as OllamadError (500)."""
-    try:
-        return await trio.to_thread.run_sync(partial(function, *arguments))
-    except OSError as error:
-        operation = "write" if error.filename is None else "open"
-        raise OllamadError(os_error_text(operation, error)) from error
 
 
 @dataclass(slots=True)
@@ -125,8 +111,8 @@ class _Creation:
 
     async def run(self, target: Name, origin: Origin) -> AsyncGenerator[Progress, None]:
         disk, request = self.disk, self.request
-        target = await _in_thread(disk.store.resolve, target)
-        old = await _in_thread(disk.read_old, target)
+        target = await in_thread(disk.store.resolve, target)
+        old = await in_thread(disk.read_old, target)
         async with aclosing(self._collect(origin)) as events:
             async for event in events:
                 yield event
@@ -143,7 +129,7 @@ class _Creation:
         for layer in self.layers:
             yield Progress(status=layer.status)
         yield Progress(status="writing manifest")
-        await _in_thread(disk.finish, target, manifest, old)
+        await in_thread(disk.finish, target, manifest, old)
         if is_newer(request.requires, API_VERSION):
             logger.warning("model requires %s model=%s", request.requires, target)
         yield Progress(status="success")
@@ -160,11 +146,11 @@ class _Creation:
         uploads = [request.adapters, request.draft_files]
         if isinstance(origin, Files):
             uploads.append(origin.digests)
-        await _in_thread(disk.use_uploads, uploads)
+        await in_thread(disk.use_uploads, uploads)
         base: list[PlannedLayer] = []
         drafts: list[PlannedLayer] = []
         if isinstance(origin, StoredBase):
-            base, self.base_config = await _in_thread(disk.inherit, origin.name)
+            base, self.base_config = await in_thread(disk.inherit, origin.name)
         else:
             async with aclosing(self._import(origin.digests, "model", base)) as events:
                 async for event in events:
@@ -186,7 +172,7 @@ class _Creation:
         self, files: Mapping[str, str], role: Role, into: list[PlannedLayer]
     ) -> AsyncGenerator[Progress, None]:
         """Append the layers of uploaded files to ``into``; adapters go after their base (4.3)."""
-        kind = await _in_thread(kind_of_files, files, self.disk.head)
+        kind = await in_thread(kind_of_files, files, self.disk.head)
         if kind == "safetensors":
             if role == "adapter" and not _weights_of(into, MEDIA_MODEL):
                 raise BadRequest("no base model was found")
@@ -197,7 +183,7 @@ class _Creation:
         imported = []
         for name in names:
             yield Progress(status="parsing GGUF")
-            imported.append(await _in_thread(self.disk.read_upload, name, files[name], role))
+            imported.append(await in_thread(self.disk.read_upload, name, files[name], role))
         layers = imported_layers(imported, role)
         into += layers
         if role != "draft":
@@ -215,11 +201,11 @@ class _Creation:
         ]
         rewritten = [layer for _, layer, rewrite in planned if rewrite in ("merge", "projector")]
         if rewritten:
-            needed = await _in_thread(self.disk.size_of, rewritten)
-            await _in_thread(check_space, self.disk.store.root, needed)
+            needed = await in_thread(self.disk.size_of, rewritten)
+            await in_thread(check_space, self.disk.store.root, needed)
         for index, layer, rewrite in planned:
             if rewrite == "validate":
-                await _in_thread(self.disk.validate, layer)
+                await in_thread(self.disk.validate, layer)
                 if reports_validation(layer):
                     yield _validating(layer.size, layer.size)
             elif rewrite == "projector":
@@ -233,13 +219,13 @@ class _Creation:
         """Replace a layer by a new blob; merging, which may take long, reports its progress."""
         copying = Copying(self.disk.store, self.disk.in_use, layer)
         try:
-            await _in_thread(copying.start)
+            await in_thread(copying.start)
             done = False
             while not done:
-                done = await _in_thread(copying.advance)
+                done = await in_thread(copying.advance)
                 if layer.parts:
                     yield _validating(copying.size, copying.written)
-            result = await _in_thread(copying.commit)
+            result = await in_thread(copying.commit)
         finally:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(copying.close)
@@ -262,7 +248,7 @@ class _Creation:
         drafts = _weights_of(self.layers, MEDIA_DRAFT)
         parameters = merged_parameters(
             request.parameters,
-            await _in_thread(self.disk.stored_parameters, self.layers),
+            await in_thread(self.disk.stored_parameters, self.layers),
             takes_defaults(request, self.base_config, models),
         )
         config = new_config(
@@ -274,7 +260,7 @@ class _Creation:
             draft=drafts[-1] if drafts else None,
         )
         layers = with_texts(self.layers, new_texts(request, parameters, licenses))
-        self.layers, manifest = await _in_thread(self.disk.store_texts, layers, config)
+        self.layers, manifest = await in_thread(self.disk.store_texts, layers, config)
         return manifest
 
 

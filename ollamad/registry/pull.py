@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar, TypeVarTuple
 
 import trio
 
@@ -24,18 +23,16 @@ from ollamad.registry.fetch import LARGEST_BLOB, DigestMismatch, Wanted, fetch_b
 from ollamad.registry.room import check_room
 from ollamad.registry.sharing import Shared, Transfer
 from ollamad.store.digests import is_digest
-from ollamad.store.errors import ManifestError, os_error_text
+from ollamad.store.errors import ManifestError
 from ollamad.store.manifest import MEDIA_MANIFEST, MEDIA_TENSOR, Manifest, parse_manifest
 from ollamad.store.name_locks import NameLocks
 from ollamad.store.names import Name
 from ollamad.store.partials import unfinished
 from ollamad.store.store import Store
+from ollamad.store.threads import in_thread
 from ollamad.wire import Progress
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 
 #: Layers of one model. Real ones have a dozen, those of tensor layers some thousands.
 MOST_LAYERS = 20_000
@@ -79,11 +76,11 @@ async def pull_events(
         yield Progress(status="verifying sha256 digest")
         yield Progress(status="writing manifest")
         async with locks.hold(session.name):
-            superseded = await _in_thread(_write, store, session.name, raw, manifest)
+            superseded = await in_thread(_write, store, session.name, raw, manifest)
     if superseded:
         yield Progress(status="removing unused layers")
         try:
-            await _in_thread(store.remove_unreferenced, superseded)
+            await in_thread(store.remove_unreferenced, superseded)
         except OllamadError as error:
             yield Progress(status=f"couldn't remove unused layers: {error.message}")
     yield Progress(status="success")
@@ -169,7 +166,7 @@ class _Pull:
 
     async def fetch(self) -> AsyncGenerator[Progress, None]:
         """See that all are stored."""
-        await _in_thread(self._prepare)
+        await in_thread(self._prepare)
         self.touched = trio.current_time()
         missing = self.blobs
         for _ in range(_ROUNDS):
@@ -178,7 +175,7 @@ class _Pull:
                     async for event in events:
                         yield event
             # Another program, a user's ``rm``: what cannot be kept is at least noticed.
-            missing = await _in_thread(self._vanished)
+            missing = await in_thread(self._vanished)
             if not missing:
                 return
         raise OllamadError("blobs of the model are removed while it is pulled")
@@ -201,13 +198,13 @@ class _Pull:
         return [blob for blob in self.blobs if not self.store.has_blob(blob.digest)]
 
     async def _fetch_one(self, blob: Wanted) -> AsyncGenerator[Progress, None]:
-        size = await _in_thread(self._stored, blob)
+        size = await in_thread(self._stored, blob)
         if size is None:
             work = partial(self._work, blob)
             async with self.downloads.join(blob.digest, work) as transfer:
                 while not await self._ended(transfer):
                     yield _pulling(blob, transfer.total or blob.size, transfer.completed)
-            size = await _in_thread(self.store.blob_size, blob.digest) or 0
+            size = await in_thread(self.store.blob_size, blob.digest) or 0
         yield _pulling(blob, size, size)
 
     def _stored(self, blob: Wanted) -> int | None:
@@ -224,7 +221,7 @@ class _Pull:
         """Whether it has succeeded by the next event's time. Raises the OllamadError of its end."""
         if trio.current_time() - self.touched >= self.timing.touch:
             self.touched = trio.current_time()
-            await _in_thread(self._touch)
+            await in_thread(self._touch)
         with trio.move_on_after(self.timing.progress):
             await transfer.wait()
             return True
@@ -253,11 +250,3 @@ def _pulling(blob: Wanted, total: int, completed: int) -> Progress:
         total=total,
         completed=completed,
     )
-
-
-async def _in_thread(function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-    """``function`` in a worker thread; the system's errors come as OllamadError (500)."""
-    try:
-        return await trio.to_thread.run_sync(partial(function, *arguments))
-    except OSError as error:
-        raise OllamadError(os_error_text("open", error)) from error

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from ollamad.registry.recommended import (
     read_list,
     snapshot,
 )
+from ollamad.store.durable import replace_file
 from ollamad.wire import ModelRecommendation
 
 log = logging.getLogger(__name__)
@@ -88,7 +87,7 @@ class Recommendations:
         if models != self.models:
             self.models = models
             try:
-                await trio.to_thread.run_sync(_write, self._path, snapshot(models))
+                await trio.to_thread.run_sync(replace_file, self._path, snapshot(models))
             except OSError as error:
                 log.debug("recommendations not kept", extra={"error": str(error)})
         return True
@@ -97,17 +96,3 @@ class Recommendations:
 def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(LONGEST_LIST + 1)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all; for this user only."""
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

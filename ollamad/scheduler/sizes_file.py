@@ -6,8 +6,6 @@ A cache: when it is missing, damaged or from another version it is as good as em
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import msgspec
 
 from ollamad.scheduler.ledger import REMEMBERED_SIZES
 from ollamad.scheduler.sizing import Seen, SizeKey
+from ollamad.store.durable import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -72,14 +71,6 @@ class SizesFile:
         launches = [_Launch(*key, seen.total, seen.on_devices) for key, seen in sizes.items()]
         raw = msgspec.json.encode(_File(_VERSION, launches[-REMEMBERED_SIZES:]))
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f".{self.path.name}-", dir=self.path.parent)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(raw)
-                Path(name).replace(self.path)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
+            replace_file(self.path, raw)
         except OSError as error:
             log.debug("the sizes of launches cannot be kept", extra={"error": str(error)})

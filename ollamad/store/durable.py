@@ -1,8 +1,9 @@
-"""The few file operations that survive a crash: synced files, synced directories."""
+"""The few file operations that leave no half a file: synced, or replaced at once."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from ollamad.store.errors import StoreError, os_error_text
@@ -44,3 +45,21 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Make ``content`` the file ``path``, whole or not at all, for this user only.
+
+    Missing directories are made. Not synced: after a crash of the machine the file may be older.
+    Raises OSError.
+    """
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

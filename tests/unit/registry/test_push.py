@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -21,10 +20,8 @@ from support.push_stage import (
     Pushed,
     layer_of,
     make_model,
-    new_store,
     push,
     put_blob,
-    without_threads,
 )
 from support.scripted_http import STALL, Fail, Reply, Script, Seen
 from trio.testing import MockClock
@@ -39,23 +36,6 @@ CONTENT = bytes(range(250))
 DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
 BLOB = f"{BASE}/blobs/{DIGEST}"
 MANIFEST = f"{BASE}/manifests/latest"
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> MockClock:
-    """Every test asks for it, so that waits cost nothing."""
-    without_threads(monkeypatch)
-    return MockClock(autojump_threshold=0)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return new_store(tmp_path)
-
-
-@pytest.fixture
-def script() -> Script:
-    return Script()
 
 
 def one_layer(store: Store, content: bytes = CONTENT, **more: Any) -> None:

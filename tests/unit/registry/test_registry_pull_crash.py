@@ -6,19 +6,16 @@ As in `test_store_crash`: the n-th child dies just before its n-th call that cha
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import itertools
 import json
-import os
-import signal
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import trio
 from fetching import World, content, digest_of, jumping_clock, layer, served, world_in
+from support.dying import dies
 from support.scripted_http import Wait
 
 from ollamad.store.digests import is_digest
@@ -29,10 +26,6 @@ from ollamad.wire import Progress
 
 NAME = Name.parse("r.test/ns/m")
 WEIGHTS, OLD, CONFIG = content(250), content(99, seed=2), b'{"model_format":"gguf"}'
-CHANGING_CALLS = [
-    *["open", "write", "pwritev", "fsync", "fdatasync", "ftruncate", "close", "utime"],
-    *["replace", "rename", "unlink", "mkdir", "rmdir"],
-]
 HOUR_NS = 3600 * 10**9
 
 
@@ -52,41 +45,6 @@ def serve(world: World) -> bytes:
     world.blob(WEIGHTS, served(WEIGHTS, lambda piece: [piece[:90], Wait(1.5), piece[90:]]))
     world.blob(CONFIG)
     return world.manifest(layer(WEIGHTS), config=layer(CONFIG))
-
-
-def dies(root: Path, deadly: int) -> bool:
-    """Whether a child that pulls dies before its call number ``deadly``."""
-    child = os.fork()
-    if child == 0:
-        exit_status = 3
-        try:
-            gc.disable()  # files of earlier tests would be closed at random moments
-            die_before_call(deadly)
-            pull(root)
-            exit_status = 0
-        finally:
-            os._exit(exit_status)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return True
-    assert os.waitstatus_to_exitcode(status) == 0, "the pull itself failed"
-    return False
-
-
-def die_before_call(deadly: int) -> None:
-    calls = itertools.count(1)
-
-    def deadly_call(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            if next(calls) == deadly:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*arguments, **options)
-
-        return call
-
-    for name in CHANGING_CALLS:
-        setattr(os, name, deadly_call(getattr(os, name)))
 
 
 def old_model(root: Path) -> None:
@@ -120,7 +78,7 @@ def test_killed_at_any_call_of_a_pull(tmp_path: Path) -> None:
     for deadly in itertools.count(1):
         root = tmp_path / str(deadly)
         old_model(root)
-        died = dies(root, deadly)
+        died = dies(partial(pull, root), deadly)
         store = Store(root / "models")
         seen.add(check_whole(store))
         assert pull(root)[-1] == "success"

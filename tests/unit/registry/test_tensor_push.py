@@ -6,7 +6,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -20,9 +19,7 @@ from support.push_stage import (
     Pushed,
     layer_of,
     make_model,
-    new_store,
     push,
-    without_threads,
 )
 from support.scripted_http import Fail, Reply, Script, Seen
 from trio.testing import MockClock
@@ -41,23 +38,6 @@ from ollamad.store.store import Store
 MIB = 1 << 20
 MANIFEST = f"{BASE}/manifests/latest"
 CHALLENGE = {"WWW-Authenticate": f'Bearer realm="https://{HOST}/token",service="s",scope="x"'}
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> MockClock:
-    """Every test asks for it, so that waits cost nothing."""
-    without_threads(monkeypatch)
-    return MockClock(autojump_threshold=0)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return new_store(tmp_path)
-
-
-@pytest.fixture
-def script() -> Script:
-    return Script()
 
 
 def tensors(store: Store, *contents: bytes) -> list[Layer]:

@@ -7,13 +7,12 @@ looks at the store as a new daemon would.
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import itertools
 import os
-import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,55 +26,21 @@ from store_samples import (
     put,
     small_manifest,
 )
+from support.dying import dies
 
 from ollamad.store.digests import blob_filename, from_hex
 from ollamad.store.manifest import MEDIA_MODEL
 from ollamad.store.names import Name
 from ollamad.store.store import Store
 
-CHANGING_CALLS = [
-    *["open", "write", "fsync", "fchmod", "close", "utime"],
-    *["replace", "rename", "unlink", "mkdir", "rmdir"],
-]
 NAME = Name.parse("acme/m")
 OTHER = Name.parse("acme/other")
 
 Operation = Callable[[Store], None]
 
 
-def run_until_call(root: Path, operation: Operation, deadly: int) -> bool:
-    """Run ``operation`` in a child that dies before call number ``deadly``; whether it died."""
-    child = os.fork()
-    if child == 0:
-        exit_status = 3
-        try:
-            gc.disable()  # stores of earlier deaths would close their files at random moments
-            die_before_call(deadly)
-            operation(Store(root))
-            exit_status = 0
-        finally:
-            os._exit(exit_status)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return True
-    assert os.waitstatus_to_exitcode(status) == 0, "the operation itself failed"
-    return False
-
-
-def die_before_call(deadly: int) -> None:
-    calls = itertools.count(1)
-
-    def deadly_call(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            if next(calls) == deadly:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*arguments, **options)
-
-        return call
-
-    for name in CHANGING_CALLS:
-        setattr(os, name, deadly_call(getattr(os, name)))
+def on_store(operation: Operation, root: Path) -> None:
+    operation(Store(root))
 
 
 def check_whole(store: Store) -> dict[str, str]:
@@ -165,7 +130,7 @@ def test_killed_at_any_call(tmp_path: Path, prepare: Operation, operation: Opera
     for deadly in itertools.count(1):
         store = Store(tmp_path / str(deadly))
         prepare(store)
-        died = run_until_call(store.root, operation, deadly)
+        died = dies(partial(on_store, operation, store.root), deadly)
         state = check_whole(Store(store.root))
         assert state in (before, after)
         if seen:
@@ -193,7 +158,7 @@ def test_a_download_whose_removal_is_killed_can_be_begun_anew(tmp_path: Path) ->
         store.ensure_directories()
         for suffix in ("", "-0", "-1", "-10", "-2", *(f"-{n}" for n in range(3, 10))):
             (store.root / f"blobs/{blob}-partial{suffix}").write_text("x")
-        died = run_until_call(store.root, prune, deadly)
+        died = dies(partial(on_store, prune, store.root), deadly)
         left = {name.removeprefix(f"{blob}-partial") for name in blob_files(store)}
         lefts.append(len(left))
         assert not left or left == {"", *(f"-{n}" for n in range(len(left) - 1))}
