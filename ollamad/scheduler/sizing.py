@@ -159,26 +159,6 @@ def size_key(spec: ModelSpec, plan: LaunchPlan) -> SizeKey:
     return (spec.key, plan.context_total, plan.parallel, plan.kv_cache_type)
 
 
-def kv_bytes(
-    spec: ModelSpec, slots: int, slot_context: int, *, kv_cache_type: str = "", num_batch: int = 512
-) -> int:
-    """Bytes of what a runner keeps of the tokens, ``slot_context`` in each of ``slots`` caches."""
-    found = footprint_of(
-        spec, slots, slot_context, kv_cache_type=kv_cache_type, num_batch=num_batch
-    )
-    return found.cache
-
-
-def predicted_bytes(
-    spec: ModelSpec, slots: int, slot_context: int, *, kv_cache_type: str = "", num_batch: int = 512
-) -> int:
-    """All that a runner takes in main memory (4.7) but the prompt cache."""
-    found = footprint_of(
-        spec, slots, slot_context, kv_cache_type=kv_cache_type, num_batch=num_batch
-    )
-    return found.total
-
-
 def footprint_of(
     spec: ModelSpec,
     slots: int,

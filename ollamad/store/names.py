@@ -140,11 +140,6 @@ class Name:
         return f"{self.namespace}/{self.model}"
 
     @property
-    def base_url(self) -> str:
-        """The URL of the registry; a port is part of the host."""
-        return f"{self.scheme}://{self.host}"
-
-    @property
     def relative_path(self) -> str:
         """The manifest's path below ``manifests``.
 

@@ -18,10 +18,9 @@ from ollamad.scheduler.sizing import (
     MemoryReading,
     Seen,
     Verdict,
-    kv_bytes,
+    footprint_of,
     no_gpu,
     plan,
-    predicted_bytes,
     size_key,
     too_large,
 )
@@ -58,30 +57,35 @@ def planned(wanted: ModelSpec, reading: MemoryReading = ROOMY, **limits: Any) ->
     return plan(wanted, reading, Limits(**limits), reserved_by_others=others)
 
 
+def cache(wanted: ModelSpec, slots: int, slot_context: int, kind: str = "") -> int:
+    """Bytes of what a runner keeps of the tokens."""
+    return footprint_of(wanted, slots, slot_context, kv_cache_type=kind).cache
+
+
 def test_prediction() -> None:
-    assert predicted_bytes(spec(), 1, 8192) == 4 * GIB + GIB
+    assert footprint_of(spec(), 1, 8192).total == 4 * GIB + GIB
     # What llama.cpp printed for two slots of 16384.
-    assert kv_bytes(spec(SMOL), 2, 16384) == 720 * MIB
+    assert cache(spec(SMOL), 2, 16384) == 720 * MIB
 
 
 def test_a_cache_is_laid_out_in_steps_of_256_tokens() -> None:
-    assert kv_bytes(spec(), 1, 1) == kv_bytes(spec(), 1, 256) == 256 * 128 * 1024
-    assert kv_bytes(spec(), 2, 257) == 2 * 512 * 128 * 1024
+    assert cache(spec(), 1, 1) == cache(spec(), 1, 256) == 256 * 128 * 1024
+    assert cache(spec(), 2, 257) == 2 * 512 * 128 * 1024
 
 
 @pytest.mark.parametrize(
     ("kind", "share"), [("f32", 2), ("Q8_0", 34 / 64), ("q4_0", 18 / 64), ("?", 1), ("", 1)]
 )
 def test_the_type_of_the_cache_counts(kind: str, share: float) -> None:
-    assert kv_bytes(spec(), 1, 8192, kv_cache_type=kind) == share * GIB
+    assert cache(spec(), 1, 8192, kind) == share * GIB
 
 
 def test_layers_count_by_what_they_keep() -> None:
     shape = msgspec.structs.replace(SHAPE, kv_heads=(8, 0, 8, 8))
-    assert kv_bytes(spec(shape), 1, 8192) == 3 * 8192 * 8 * 256 * 2
+    assert cache(spec(shape), 1, 8192) == 3 * 8192 * 8 * 256 * 2
     shape = msgspec.structs.replace(shape, sliding_window=512, windowed=(True, True, True, False))
-    assert kv_bytes(spec(shape), 1, 8192) == (2 * 1024 + 8192) * 8 * 256 * 2
-    assert kv_bytes(spec(shape), 1, 512) == 3 * 512 * 8 * 256 * 2, "the window is no minimum"
+    assert cache(spec(shape), 1, 8192) == (2 * 1024 + 8192) * 8 * 256 * 2
+    assert cache(spec(shape), 1, 512) == 3 * 512 * 8 * 256 * 2, "the window is no minimum"
 
 
 def test_a_plan_without_devices() -> None:

@@ -152,9 +152,10 @@ def test_full_form() -> None:
 
 def test_registry_forms() -> None:
     name = Name.parse("http://localhost:5000/acme/tiny:q4")
-    assert name.base_url == "http://localhost:5000"
+    assert (name.scheme, name.host) == ("http", "localhost:5000")
     assert name.repository == "acme/tiny"
-    assert Name.parse("m").base_url == "https://registry.ollama.ai"
+    default = Name.parse("m")
+    assert (default.scheme, default.host) == ("https", "registry.ollama.ai")
 
 
 @pytest.mark.parametrize(
